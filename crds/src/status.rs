@@ -1,0 +1,330 @@
+//! What the operator writes: `status`, with condition types and reasons as enums.
+//!
+//! Times end in `Time` and have whole seconds, durations are integers with their unit in the name, as the Kubernetes API conventions ask
+//! (<https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md>).
+
+use std::fmt;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{policy::TaskName, report::FaultClass};
+
+/// Most Jobs that a task's `countedRuns` names.
+pub const MAX_COUNTED_RUNS: usize = 12;
+
+/// Most templates whose pods are believed, per task: the newest, and those that an active run may still use.
+pub const MAX_ACCEPTED_TEMPLATES: usize = 3;
+
+/// Longest message of a task's `lastError`, in bytes, so that the status stays below 8 KiB.
+pub const MAX_ERROR_MESSAGE: usize = 512;
+
+/// State of a policy as the operator last saw it.
+#[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct MapaRefreshPolicyStatus {
+    /// `metadata.generation` of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Ready, Compliant and Suspended; a reason on every one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+
+    /// Moment at which the oldest of what is published was true in the database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_as_of: Option<Time>,
+
+    /// Moment after which the published data is older than allowed. Whoever reads Compliant=True later than this treats it as Unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compliant_until: Option<Time>,
+
+    /// The oldest last success among the data tasks; absent until each has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_success_time: Option<Time>,
+
+    /// Next slot of any task, as of the last write of this status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_schedule_time: Option<Time>,
+
+    /// Worst age that the published data can reach while the policy works as planned, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worst_case_data_age_seconds: Option<i64>,
+
+    /// Failed runs in a row: the maximum over the tasks.
+    #[serde(default)]
+    pub consecutive_failures: i32,
+
+    /// Retries of the tasks' last runs, summed.
+    #[serde(default)]
+    pub retries: i32,
+
+    /// One entry per task of the policy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub tasks: Vec<TaskStatus>,
+
+    /// Account of the breaches of the limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compliance: Option<ComplianceAccount>,
+
+    /// Last value of the annotation `mapa.radar.dev/requestedAt` that was acted upon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub last_handled_request: Option<String>,
+
+    /// Hash of what the evidence is about: database kind, Secrets' names, view and key prefix.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub target: Option<String>,
+}
+
+/// State of one task.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskStatus {
+    /// Which task.
+    pub name: TaskName,
+
+    /// Name of its CronJob.
+    #[schemars(length(max = 52))]
+    pub cron_job_name: String,
+
+    /// Its schedule, in UTC, as five cron fields.
+    #[schemars(length(max = 256))]
+    pub schedule: String,
+
+    /// Retries that a run may make.
+    pub max_retries: i32,
+
+    /// Seconds between two attempts.
+    pub retry_delay_seconds: i32,
+
+    /// Seconds that one attempt may take.
+    pub attempt_timeout_seconds: i32,
+
+    /// Slot of the last counted run that had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_schedule_time: Option<Time>,
+
+    /// Completion time of the last successful run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_success_time: Option<Time>,
+
+    /// End of the last failed run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure_time: Option<Time>,
+
+    /// Moment at which what the task published (or, for refresh-mv-portal, the view) was true in the database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_as_of: Option<Time>,
+
+    /// Attempts of the last run.
+    #[serde(default)]
+    pub attempts: i32,
+
+    /// Retries of the last run: attempts after the first.
+    #[serde(default)]
+    pub retries: i32,
+
+    /// Retries of all runs.
+    #[serde(default)]
+    pub total_retries: i64,
+
+    /// Runs counted.
+    #[serde(default)]
+    pub total_runs: i64,
+
+    /// Failed runs in a row.
+    #[serde(default)]
+    pub consecutive_failures: i32,
+
+    /// Duration of the last run that reported, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_duration_seconds: Option<i64>,
+
+    /// Rows that the last successful run published or saw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<i64>,
+
+    /// Why the last run failed; absent after a success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<LastError>,
+
+    /// Short UIDs of the Jobs that still exist and are counted already.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 12))]
+    pub counted_runs: Vec<String>,
+
+    /// Runs that ended at or before this moment are counted, even when `countedRuns` had no room left for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted_until: Option<Time>,
+
+    /// Hashes of the pod templates whose runs are believed, newest first: a run is judged by the template it ran with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 3))]
+    pub accepted_templates: Vec<String>,
+}
+
+/// Why a run failed.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct LastError {
+    /// Whether trying again may help.
+    pub class: FaultClass,
+
+    /// A code that a person can look up: the runner's, the database's, or the state of Job or pod.
+    #[schemars(length(max = 64))]
+    pub code: String,
+
+    /// What happened and what to do about it.
+    #[schemars(length(max = 512))]
+    pub message: String,
+}
+
+/// Account of the breaches of the limit.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ComplianceAccount {
+    /// Times that the limit was exceeded.
+    #[serde(default)]
+    pub breaches: i64,
+
+    /// Seconds during which the limit was exceeded.
+    #[serde(default)]
+    pub seconds_in_breach: i64,
+
+    /// Oldest that the published data has been, in seconds.
+    #[serde(default)]
+    pub worst_data_age_seconds: i64,
+
+    /// Since when this account is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+}
+
+/// Types of the conditions. States, not verbs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConditionType {
+    /// The policy is carried out as written.
+    Ready,
+    /// The published data is younger than `maxDataAgeMinutes`.
+    Compliant,
+    /// The schedule is stopped by `spec.suspend`.
+    Suspended,
+}
+
+impl ConditionType {
+    /// The type as it stands in `status.conditions`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::Compliant => "Compliant",
+            Self::Suspended => "Suspended",
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($(#[$outer:meta])* $name:ident { $($(#[$inner:meta])* $variant:ident),+ $(,)? }) => {
+        $(#[$outer])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name { $($(#[$inner])* $variant),+ }
+
+        impl $name {
+            /// Every value, for documentation and tests.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The reason as it stands in the condition.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => stringify!($variant)),+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Reasons of [`ConditionType::Ready`].
+    ReadyReason {
+        /// True: every CronJob is as desired and no run complains of the set-up.
+        Reconciled,
+        /// False: the spec says something that cannot be done; the message names the field.
+        InvalidSpec,
+        /// False: the time zone is not in the IANA data of this operator.
+        UnknownTimeZone,
+        /// False: the area is neither built in nor in the operator's configuration.
+        UnknownArea,
+        /// False: the interval is above the legal limit and is run at 30 minutes.
+        IntervalAboveLegalLimit,
+        /// False: the operator has no runner image for this kind of database.
+        RunnerImageMissing,
+        /// False: a CronJob of our name belongs to somebody else; it is left alone.
+        CronJobConflict,
+        /// False: something changes a CronJob back as often as it is repaired.
+        CronJobContested,
+        /// False: the API server refuses to create or repair a CronJob.
+        CronJobRejected,
+        /// False: a run found that a Secret or one of its keys is missing or malformed.
+        SecretIncomplete,
+        /// False: the database or the cache refuses the credentials.
+        CredentialsRejected,
+        /// False: another policy publishes under the same key prefix.
+        CacheKeyConflict,
+        /// False: a run found that the policy or its database is set up wrongly; the message says how.
+        RunnerMisconfigured,
+        /// False: a Job has had no pod for 30 seconds: quota, Pod Security or ServiceAccount.
+        PodNotCreated,
+        /// False: the runner's image cannot be pulled.
+        ImagePullBackOff,
+    }
+}
+
+reasons! {
+    /// Reasons of [`ConditionType::Compliant`].
+    CompliantReason {
+        /// True: the published data is younger than the limit.
+        Fresh,
+        /// False: the published data is older than the limit.
+        DataTooOld,
+        /// False: nothing was published yet for this target.
+        NeverPublished,
+        /// False: a health-check found the published document missing or older than it was.
+        PublishedDataLost,
+    }
+}
+
+reasons! {
+    /// Reasons of [`ConditionType::Suspended`].
+    SuspendedReason {
+        /// False: the schedule runs.
+        NotSuspended,
+        /// True: `spec.suspend` stops the schedule.
+        SuspendedBySpec,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_status_is_written_and_read_without_loss() {
+        let status = MapaRefreshPolicyStatus::default();
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!(json, serde_json::json!({ "consecutiveFailures": 0, "retries": 0 }));
+        assert_eq!(serde_json::from_value::<MapaRefreshPolicyStatus>(json).unwrap(), status);
+    }
+}
