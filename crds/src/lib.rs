@@ -6,11 +6,13 @@
 //! - [`policy`]: what an admin writes (`spec`), with its bounds, CEL rules and printer columns.
 //! - [`status`]: what the operator writes (`status`), with condition types and reasons as enums.
 //! - [`report`]: the [`RunReport`](report::RunReport), by which a run tells the operator what it did.
+//! - [`runner_env`]: the environment by which the operator configures a run.
 //! - [`labels`]: label and annotation keys, names and their limits.
 
 pub mod labels;
 pub mod policy;
 pub mod report;
+pub mod runner_env;
 pub mod status;
 
 pub use policy::{MapaRefreshPolicy, MapaRefreshPolicySpec};

@@ -1,0 +1,49 @@
+//! Environment variables by which the operator configures a run, and the places where it mounts the Secrets.
+//!
+//! Scalars only. The operator sets them in the pod's template, the job-runner reads them (each also has a flag).
+
+/// Namespace of the policy; with [`POLICY_NAME`] the owner of what is published.
+pub const POLICY_NAMESPACE: &str = "MAPA_POLICY_NAMESPACE";
+/// Name of the policy.
+pub const POLICY_NAME: &str = "MAPA_POLICY_NAME";
+/// UID of the policy, echoed in the report.
+pub const POLICY_UID: &str = "MAPA_POLICY_UID";
+/// Hash of the target, echoed in the report.
+pub const TARGET: &str = "MAPA_TARGET";
+/// UID of the pod (downward API), echoed in the report.
+pub const POD_UID: &str = "MAPA_POD_UID";
+/// Name of the Job (downward API), from which the run knows its slot: `<cronjob>-<minutes since 1970>`. Other names have no slot.
+pub const JOB_NAME: &str = "MAPA_JOB_NAME";
+/// `oracle` or `postgresql`.
+pub const DATABASE_KIND: &str = "MAPA_DATABASE_KIND";
+/// `[SCHEMA.]NAME` of the materialized view.
+pub const DATABASE_VIEW: &str = "MAPA_DATABASE_VIEW";
+/// Renamed columns, `default=name` separated by commas; empty or absent when none is renamed.
+pub const DATABASE_COLUMNS: &str = "MAPA_DATABASE_COLUMNS";
+/// Prefix of the published keys.
+pub const CACHE_KEY_PREFIX: &str = "MAPA_CACHE_KEY_PREFIX";
+/// IANA zone of the view's DATE columns.
+pub const TIME_ZONE: &str = "MAPA_TIME_ZONE";
+/// Name of the area definition.
+pub const AREA: &str = "MAPA_AREA";
+/// Minutes between two slots.
+pub const INTERVAL_MINUTES: &str = "MAPA_INTERVAL_MINUTES";
+/// Oldest that the published data may be, in minutes.
+pub const MAX_DATA_AGE_MINUTES: &str = "MAPA_MAX_DATA_AGE_MINUTES";
+/// Minutes by which this task's slot lies after the view's slot; absent when the policy has no refresh-mv-portal.
+pub const VIEW_SLOT_LEAD_MINUTES: &str = "MAPA_VIEW_SLOT_LEAD_MINUTES";
+/// Retries after the first attempt.
+pub const MAX_RETRIES: &str = "MAPA_MAX_RETRIES";
+/// Seconds between two attempts.
+pub const RETRY_DELAY_SECONDS: &str = "MAPA_RETRY_DELAY_SECONDS";
+/// Seconds that one attempt may take.
+pub const ATTEMPT_TIMEOUT_SECONDS: &str = "MAPA_ATTEMPT_TIMEOUT_SECONDS";
+/// Seconds that the whole run may take, attempts and delays.
+pub const RUN_BUDGET_SECONDS: &str = "MAPA_RUN_BUDGET_SECONDS";
+
+/// Where the database's Secret is mounted: `url`, `username`, `password`, `ca.crt`, wallet files.
+pub const DATABASE_SECRET_DIR: &str = "/etc/mapa/database";
+/// Where the cache's Secret is mounted: `url`, `username`, `password`, `ca.crt`.
+pub const CACHE_SECRET_DIR: &str = "/etc/mapa/cache";
+/// Where Kubernetes reads the termination message.
+pub const TERMINATION_MESSAGE_PATH: &str = "/dev/termination-log";
