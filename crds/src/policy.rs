@@ -72,7 +72,10 @@ pub struct MapaRefreshPolicySpec {
     /// IANA name of the zone in which the view's DATE columns are written, which have none of their own, and of calendar
     /// months in the evidence. The schedule itself is in UTC.
     #[serde(default = "defaults::time_zone")]
-    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}$"))]
+    #[schemars(
+        length(min = 1, max = 64),
+        regex(pattern = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}$")
+    )]
     pub time_zone: String,
 
     /// True stops the schedule; nothing is deleted. What is published ages and expires.
@@ -130,7 +133,10 @@ pub struct Database {
 
     /// The materialized view, `[SCHEMA.]NAME`.
     #[serde(default = "defaults::view")]
-    #[schemars(length(min = 1, max = 257), regex(pattern = r"^([A-Za-z][A-Za-z0-9_$#]{0,127}\.)?[A-Za-z][A-Za-z0-9_$#]{0,127}$"))]
+    #[schemars(
+        length(min = 1, max = 257),
+        regex(pattern = r"^([A-Za-z][A-Za-z0-9_$#]{0,127}\.)?[A-Za-z][A-Za-z0-9_$#]{0,127}$")
+    )]
     pub view: String,
 
     /// Names of the view's columns where they differ from the defaults.
@@ -242,7 +248,10 @@ pub struct Cache {
 #[serde(rename_all = "camelCase")]
 pub struct SecretReference {
     /// Name of the Secret, a DNS subdomain.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
     pub name: String,
 }
 
@@ -297,10 +306,19 @@ pub struct TaskDefaults {
 
 impl TaskName {
     /// Every task, in the order in which they run.
-    pub const ALL: [Self; 4] = [Self::RefreshMvPortal, Self::RefreshMapaCache, Self::CalcularEstatisticas, Self::HealthCheck];
+    pub const ALL: [Self; 4] = [
+        Self::RefreshMvPortal,
+        Self::RefreshMapaCache,
+        Self::CalcularEstatisticas,
+        Self::HealthCheck,
+    ];
 
     /// The tasks of a policy that names none.
-    pub const DEFAULT: [Self; 3] = [Self::RefreshMvPortal, Self::RefreshMapaCache, Self::CalcularEstatisticas];
+    pub const DEFAULT: [Self; 3] = [
+        Self::RefreshMvPortal,
+        Self::RefreshMapaCache,
+        Self::CalcularEstatisticas,
+    ];
 
     /// The name as it stands in a policy and in the CronJob's name.
     #[must_use]
@@ -329,10 +347,16 @@ impl TaskName {
     #[must_use]
     pub fn defaults(self) -> TaskDefaults {
         match self {
-            Self::RefreshMvPortal => TaskDefaults { max_retries: 3, retry_delay_seconds: 120, attempt_timeout_seconds: 300 },
-            Self::RefreshMapaCache | Self::CalcularEstatisticas | Self::HealthCheck => {
-                TaskDefaults { max_retries: 3, retry_delay_seconds: 60, attempt_timeout_seconds: 120 }
-            }
+            Self::RefreshMvPortal => TaskDefaults {
+                max_retries: 3,
+                retry_delay_seconds: 120,
+                attempt_timeout_seconds: 300,
+            },
+            Self::RefreshMapaCache | Self::CalcularEstatisticas | Self::HealthCheck => TaskDefaults {
+                max_retries: 3,
+                retry_delay_seconds: 60,
+                attempt_timeout_seconds: 120,
+            },
         }
     }
 }
@@ -347,13 +371,18 @@ impl std::str::FromStr for TaskName {
     type Err = UnknownTask;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|task| task.as_str() == name).ok_or_else(|| UnknownTask(name.to_owned()))
+        Self::ALL
+            .into_iter()
+            .find(|task| task.as_str() == name)
+            .ok_or_else(|| UnknownTask(name.to_owned()))
     }
 }
 
 /// A task name that does not exist.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("unknown task {0:?}: the tasks are refresh-mv-portal, refresh-mapa-cache, calcular-estatisticas and health-check")]
+#[error(
+    "unknown task {0:?}: the tasks are refresh-mv-portal, refresh-mapa-cache, calcular-estatisticas and health-check"
+)]
 pub struct UnknownTask(pub String);
 
 impl MapaRefreshPolicySpec {
@@ -374,7 +403,11 @@ impl MapaRefreshPolicySpec {
             hash.update(part.as_bytes());
             hash.update([0]);
         }
-        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        hash.finalize()
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 }
 
@@ -462,7 +495,10 @@ mod tests {
 
     #[test]
     fn renamed_columns_survive_the_way_to_the_runner() {
-        let columns = Columns { data_inicio: Some("DT_INICIO".into()), ..Columns::default() };
+        let columns = Columns {
+            data_inicio: Some("DT_INICIO".into()),
+            ..Columns::default()
+        };
         assert_eq!(columns.names().len(), 13);
         assert!(columns.names().contains(&("data_inicio", "DT_INICIO")));
         let again = Columns::from_names(columns.names()).unwrap();

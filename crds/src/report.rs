@@ -115,7 +115,7 @@ pub struct RunError {
     pub class: FaultClass,
     /// Code: one of [`code`], a SQLSTATE or an ORA number. At most 64 bytes.
     pub code: String,
-    /// What happened and what to do, without secrets. At most 512 bytes.
+    /// What happened and what to do, without secrets. At most [`MAX_ERROR_MESSAGE`] bytes.
     pub message: String,
 }
 
@@ -201,7 +201,10 @@ impl Publications {
         let mut flat = Vec::new();
         let mut newer: Option<Publication> = None;
         for publication in newest_first {
-            let Publication { published_at, data_as_of } = publication;
+            let Publication {
+                published_at,
+                data_as_of,
+            } = publication;
             match newer {
                 None => flat.extend([published_at, data_as_of]),
                 Some(n) => flat.extend([
@@ -216,17 +219,24 @@ impl Publications {
 
     /// Decodes, newest first. An odd last integer is ignored.
     pub fn iter(&self) -> impl Iterator<Item = Publication> + '_ {
-        self.0.as_chunks::<2>().0.iter().scan(None, |newer: &mut Option<Publication>, &[published, as_of]| {
-            let publication = match *newer {
-                None => Publication { published_at: published, data_as_of: as_of },
-                Some(n) => Publication {
-                    published_at: n.published_at.saturating_sub(published),
-                    data_as_of: n.data_as_of.saturating_sub(as_of),
-                },
-            };
-            *newer = Some(publication);
-            Some(publication)
-        })
+        self.0
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .scan(None, |newer: &mut Option<Publication>, &[published, as_of]| {
+                let publication = match *newer {
+                    None => Publication {
+                        published_at: published,
+                        data_as_of: as_of,
+                    },
+                    Some(n) => Publication {
+                        published_at: n.published_at.saturating_sub(published),
+                        data_as_of: n.data_as_of.saturating_sub(as_of),
+                    },
+                };
+                *newer = Some(publication);
+                Some(publication)
+            })
     }
 
     /// Number of publications.
@@ -342,20 +352,33 @@ impl RunReport {
     }
 }
 
-/// Replaces control characters by spaces and cuts at `max` bytes, on a character's boundary: the text reaches terminals,
-/// logs and events, and JSON may escape each character into six bytes.
+/// Replaces control characters by spaces and cuts at `max` bytes of JSON, on a character's boundary: the text reaches terminals,
+/// logs and events, and the status has a limit in which an escaped character counts twice.
 pub fn clean(text: &mut String, max: usize) {
     if text.chars().any(|c| c.is_control() || is_direction_override(c)) {
-        *text = text.chars().map(|c| if c.is_control() || is_direction_override(c) { ' ' } else { c }).collect();
+        *text = text
+            .chars()
+            .map(|c| {
+                if c.is_control() || is_direction_override(c) {
+                    ' '
+                } else {
+                    c
+                }
+            })
+            .collect();
     }
-    if text.len() > max {
-        let mut end = max.saturating_sub('…'.len_utf8());
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
-        text.push('…');
+    let in_json = |c: char| c.len_utf8() + usize::from(matches!(c, '"' | '\\'));
+    if text.chars().map(in_json).sum::<usize>() <= max {
+        return;
     }
+    let room = max.saturating_sub('…'.len_utf8());
+    let mut used = 0;
+    let end = text.char_indices().find(|(_, c)| {
+        used += in_json(*c);
+        used > room
+    });
+    text.truncate(end.map_or(0, |(position, _)| position));
+    text.push('…');
 }
 
 /// Characters that reorder the text around them (CVE-2021-42574).
@@ -380,7 +403,11 @@ mod tests {
             started_at: MicroTime(Timestamp::UNIX_EPOCH),
             finished_at: MicroTime(Timestamp::UNIX_EPOCH),
             duration_ms: 12,
-            attempts: vec![Attempt { duration_ms: 12, class: None, code: None }],
+            attempts: vec![Attempt {
+                duration_ms: 12,
+                class: None,
+                code: None,
+            }],
             result,
             published: None,
             publications: Publications::default(),
@@ -388,13 +415,20 @@ mod tests {
     }
 
     fn failed(message: &str) -> RunResult {
-        RunResult::Failed(RunError { class: FaultClass::Transient, code: "57P03".into(), message: message.into() })
+        RunResult::Failed(RunError {
+            class: FaultClass::Transient,
+            code: "57P03".into(),
+            message: message.into(),
+        })
     }
 
     #[test]
     fn publications_survive_delta_encoding() {
         let day: Vec<_> = (0..144)
-            .map(|i| Publication { published_at: 1_800_000_000 - 600 * i, data_as_of: 1_799_999_990 - 601 * i })
+            .map(|i| Publication {
+                published_at: 1_800_000_000 - 600 * i,
+                data_as_of: 1_799_999_990 - 601 * i,
+            })
             .collect();
         let encoded = Publications::new(day.iter().copied());
         assert_eq!(encoded.iter().collect::<Vec<_>>(), day);
@@ -404,10 +438,18 @@ mod tests {
     #[test]
     fn a_day_of_publications_at_interval_10_fits_beside_a_long_error() {
         let mut full = report(failed(&"x".repeat(5_000)));
-        full.attempts = vec![Attempt { duration_ms: 120_000, class: Some(FaultClass::Transient), code: Some("57P03".into()) }; 11];
-        full.publications = Publications::new(
-            (0..144).map(|i| Publication { published_at: 1_800_000_000 - 600 * i, data_as_of: 1_799_999_990 - 600 * i }),
-        );
+        full.attempts = vec![
+            Attempt {
+                duration_ms: 120_000,
+                class: Some(FaultClass::Transient),
+                code: Some("57P03".into())
+            };
+            11
+        ];
+        full.publications = Publications::new((0..144).map(|i| Publication {
+            published_at: 1_800_000_000 - 600 * i,
+            data_as_of: 1_799_999_990 - 600 * i,
+        }));
         let line = full.encode(MAX_BYTES).unwrap();
         assert_eq!(RunReport::decode(&line).unwrap().publications.len(), 144);
     }
@@ -416,10 +458,40 @@ mod tests {
     fn what_is_no_report_is_refused_with_its_reason() {
         let good = report(failed("x")).encode(MAX_BYTES).unwrap();
         assert!(matches!(RunReport::decode(" \n"), Err(ReportError::Missing)));
-        assert!(matches!(RunReport::decode(&"x".repeat(4_097)), Err(ReportError::Oversized(4_097))));
-        assert!(matches!(RunReport::decode(&good[..good.len() - 1]), Err(ReportError::Malformed(_))));
-        assert!(matches!(RunReport::decode(&"[".repeat(4_000)), Err(ReportError::Malformed(_))));
-        assert!(matches!(RunReport::decode(&good.replacen("\"version\":1", "\"version\":2", 1)), Err(ReportError::Version(2))));
+        assert!(matches!(
+            RunReport::decode(&"x".repeat(4_097)),
+            Err(ReportError::Oversized(4_097))
+        ));
+        assert!(matches!(
+            RunReport::decode(&good[..good.len() - 1]),
+            Err(ReportError::Malformed(_))
+        ));
+        assert!(matches!(
+            RunReport::decode(&"[".repeat(4_000)),
+            Err(ReportError::Malformed(_))
+        ));
+        assert!(matches!(
+            RunReport::decode(&good.replacen("\"version\":1", "\"version\":2", 1)),
+            Err(ReportError::Version(2))
+        ));
+    }
+
+    #[test]
+    fn text_is_cut_by_its_length_in_json() {
+        for text in [
+            "x".repeat(900),
+            "\"".repeat(900),
+            "é\\".repeat(900),
+            "\u{1b}\n".repeat(900),
+        ] {
+            let mut cut = text;
+            clean(&mut cut, 100);
+            let json = serde_json::to_string(&cut).unwrap();
+            assert!((90..=102).contains(&json.len()), "{json}");
+        }
+        let mut short = "ação".to_owned();
+        clean(&mut short, 6);
+        assert_eq!(short, "ação");
     }
 
     #[test]
@@ -435,7 +507,10 @@ mod tests {
             built_from_stale_view: false,
         };
         let line = report(RunResult::Succeeded(success)).encode(MAX_BYTES).unwrap();
-        assert!(matches!(RunReport::decode(&line), Err(ReportError::OutOfRange("ageSeconds"))));
+        assert!(matches!(
+            RunReport::decode(&line),
+            Err(ReportError::OutOfRange("ageSeconds"))
+        ));
     }
 
     proptest! {

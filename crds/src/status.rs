@@ -18,8 +18,8 @@ pub const MAX_COUNTED_RUNS: usize = 12;
 /// Most templates whose pods are believed, per task: the newest, and those that an active run may still use.
 pub const MAX_ACCEPTED_TEMPLATES: usize = 3;
 
-/// Longest message of a task's `lastError`, in bytes, so that the status stays below 8 KiB.
-pub const MAX_ERROR_MESSAGE: usize = 512;
+/// Longest message of a task's `lastError`, in bytes of JSON, so that the status stays below 8 KiB.
+pub const MAX_ERROR_MESSAGE: usize = 384;
 
 /// State of a policy as the operator last saw it.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]

@@ -1,0 +1,248 @@
+//! Watches, caches, wiring, shutdown.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures::{Stream, StreamExt, future, stream};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        batch::v1::{CronJob, Job},
+        core::v1::Pod,
+    },
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    core::DeserializeGuard,
+    runtime::{
+        Config, Controller, WatchStreamExt, predicates,
+        reflector::{self, ObjectRef},
+        watcher::{self, Event, watcher},
+    },
+};
+use mapa_refresh_crds::labels::{FIELD_MANAGER, MANAGED_BY};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use crate::{
+    apply::Writer,
+    backoff::Backoff,
+    clock::Clock,
+    index::{Index, Indexed, Kind},
+    reconcile::{Context, Guarded, object_ref, on_error, reconcile},
+    records::PolicyKey,
+    settings::Settings,
+    undecodable::Undecodable,
+};
+
+/// Objects per page of a list: bounds the memory of a restart.
+const PAGE: u32 = 500;
+
+/// Reconciles until `shutdown` becomes true; what is under way is finished first.
+///
+/// Each watched namespace has its own caches and queue, so that a namespace whose permissions are gone does not hold up the others.
+pub async fn run(client: Client, settings: &Settings, clock: Clock, shutdown: watch::Receiver<bool>) {
+    info!(
+        namespaces = if settings.watch_namespaces.is_empty() {
+            "all".to_owned()
+        } else {
+            settings.watch_namespaces.join(",")
+        },
+        runner_image = settings.runner.image,
+        runner_image_oracle = settings.runner.image_oracle,
+        "watching policies"
+    );
+    let scopes: Vec<Option<&str>> = match settings.watch_namespaces.as_slice() {
+        [] => vec![None],
+        namespaces => namespaces.iter().map(|namespace| Some(namespace.as_str())).collect(),
+    };
+    future::join_all(
+        scopes
+            .into_iter()
+            .map(|scope| run_scope(client.clone(), scope, settings, clock, shutdown.clone())),
+    )
+    .await;
+    info!("stopped");
+}
+
+async fn run_scope(
+    client: Client,
+    namespace: Option<&str>,
+    settings: &Settings,
+    clock: Clock,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let (synced, is_synced) = watch::channel(false);
+    let context = Arc::new(Context {
+        index: Arc::new(Index::default()),
+        synced: is_synced,
+        writer: Writer::new(client.clone()),
+        undecodable: Undecodable::default(),
+        runner: settings.runner.clone(),
+        clock,
+        backoff: Backoff::default(),
+        written: Mutex::new(HashMap::new()),
+    });
+    let feed = Feed {
+        client,
+        namespace: namespace.map(str::to_owned),
+        context: Arc::clone(&context),
+        synced: Arc::new(Synced {
+            pending: Mutex::new(HashSet::from([Kind::CronJob, Kind::Job, Kind::Pod])),
+            done: synced,
+        }),
+    };
+
+    let (reader, writer) = reflector::store();
+    let policies = feed
+        .policies()
+        .reflect(writer)
+        .touched_objects()
+        .predicate_filter(predicates::resource_version, Default::default());
+    let children = stream::select_all([
+        feed.records::<CronJob>().boxed(),
+        feed.records::<Job>().boxed(),
+        feed.records::<Pod>().boxed(),
+    ]);
+    Controller::for_stream(policies, reader)
+        .with_config(Config::default().concurrency(settings.concurrency))
+        .reconcile_on(children)
+        .graceful_shutdown_on(async move {
+            let _ = shutdown.wait_for(|stop| *stop).await;
+        })
+        .run(reconcile, on_error, context)
+        .for_each(|outcome| {
+            // The reconciler's own errors are logged by `on_error`; what remains is an object that went away meanwhile.
+            if let Err(error) = outcome {
+                debug!(%error, "nothing reconciled");
+            }
+            future::ready(())
+        })
+        .await;
+}
+
+/// The watches of one scope.
+#[derive(Clone)]
+struct Feed {
+    client: Client,
+    namespace: Option<String>,
+    context: Arc<Context>,
+    synced: Arc<Synced>,
+}
+
+/// Which caches have not been filled yet.
+struct Synced {
+    pending: Mutex<HashSet<Kind>>,
+    done: watch::Sender<bool>,
+}
+
+impl Synced {
+    fn filled(&self, kind: Kind) {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.remove(&kind);
+        if pending.is_empty() {
+            self.done.send_replace(true);
+        }
+    }
+}
+
+impl Feed {
+    fn api<K>(&self) -> Api<DeserializeGuard<K>>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        match &self.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        }
+    }
+
+    /// The policies, pruned; tells the caches which exist.
+    fn policies(&self) -> impl Stream<Item = watcher::Result<Event<Guarded>>> + use<> {
+        let context = Arc::clone(&self.context);
+        let mut listed = HashSet::new();
+        watcher(self.api(), watcher::Config::default().page_size(PAGE))
+            .inspect(log_watch_error::<mapa_refresh_crds::MapaRefreshPolicy, _>)
+            .default_backoff()
+            .modify(|policy| policy.managed_fields_mut().clear())
+            .inspect(move |event| match event {
+                Ok(Event::Init) => listed.clear(),
+                Ok(Event::InitApply(policy) | Event::Apply(policy)) => {
+                    if let Some(key) = PolicyKey::of_policy(policy.meta()) {
+                        context.index.policy_lives(key.clone());
+                        listed.insert(key);
+                    }
+                    context.report_undecodable(policy);
+                }
+                Ok(Event::InitDone) => context.index.policies_are(&listed),
+                Ok(Event::Delete(policy)) => {
+                    if let Some(key) = PolicyKey::of_policy(policy.meta()) {
+                        listed.remove(&key);
+                        context.forget(&key);
+                    }
+                }
+                Err(_) => {}
+            })
+    }
+
+    /// Keeps records of the objects that carry our label, and names the policies to look at again.
+    fn records<K>(&self) -> impl Stream<Item = ObjectRef<Guarded>> + Send + use<K>
+    where
+        K: Indexed
+            + Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + std::fmt::Debug
+            + Send
+            + 'static,
+    {
+        let context = Arc::clone(&self.context);
+        let synced = Arc::clone(&self.synced);
+        let ours = watcher::Config::default()
+            .labels(&format!("{MANAGED_BY}={FIELD_MANAGER}"))
+            .page_size(PAGE);
+        watcher(self.api::<K>(), ours)
+            .inspect(log_watch_error::<K, _>)
+            .default_backoff()
+            .map(move |event| {
+                let Ok(event) = event else { return Vec::new() };
+                let filled = matches!(event, Event::InitDone);
+                let Some(event) = decoded(event, &context) else {
+                    return Vec::new();
+                };
+                let touched = context.index.handle(&event, context.clock.now());
+                if filled {
+                    synced.filled(K::KIND);
+                }
+                touched
+            })
+            .flat_map(|touched| stream::iter(touched).map(|key| object_ref(&key)))
+    }
+}
+
+/// Takes the object out of its guard; what cannot be decoded is reported and skipped.
+fn decoded<K: Resource<DynamicType = ()>>(
+    event: Event<DeserializeGuard<K>>,
+    context: &Arc<Context>,
+) -> Option<Event<K>> {
+    let open = |guard: DeserializeGuard<K>| {
+        context.report_undecodable(&guard);
+        guard.0.ok()
+    };
+    Some(match event {
+        Event::Apply(guard) => Event::Apply(open(guard)?),
+        Event::Delete(guard) => Event::Delete(open(guard)?),
+        Event::InitApply(guard) => Event::InitApply(open(guard)?),
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
+    })
+}
+
+fn log_watch_error<K: Resource<DynamicType = ()>, T>(event: &watcher::Result<T>) {
+    if let Err(error) = event {
+        warn!(resource = %K::plural(&()), group = %K::group(&()), %error, "the watch was interrupted and starts again; look at the operator's RBAC if it stays so");
+    }
+}

@@ -1,0 +1,68 @@
+//! Why a reconcile could not be finished, and what follows from it.
+
+use std::time::Duration;
+
+/// A reconcile that could not be finished. What the policy itself gets wrong is no error: it becomes a condition.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server or the way to it failed.
+    #[error("could not {action}: {source}")]
+    Api {
+        /// What was tried.
+        action: &'static str,
+        /// What came back.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// The API server did not answer in time.
+    #[error("could not {action}: no answer within {} s", limit.as_secs())]
+    Timeout {
+        /// What was tried.
+        action: &'static str,
+        /// How long it may take.
+        limit: Duration,
+    },
+    /// Somebody else wrote in between; what we know is out of date.
+    #[error("could not {action}: it was changed in between")]
+    Outdated {
+        /// What was tried.
+        action: &'static str,
+    },
+    /// An object without namespace, name or UID, which the API server never sends.
+    #[error("the policy has no {0}")]
+    Incomplete(&'static str),
+}
+
+/// What kind of fault it is; it decides how to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Nothing to do until the object changes.
+    Invalid,
+    /// The next event of the watch will bring what is missing; try again soon anyway.
+    Waiting,
+    /// It may pass by itself: try again, each time later.
+    Transient,
+}
+
+impl Error {
+    /// What kind of fault it is.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Incomplete(_) => Class::Invalid,
+            Self::Outdated { .. } => Class::Waiting,
+            Self::Api { .. } | Self::Timeout { .. } => Class::Transient,
+        }
+    }
+
+    /// A word for metrics and logs.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Api { .. } => "api",
+            Self::Timeout { .. } => "timeout",
+            Self::Outdated { .. } => "outdated",
+            Self::Incomplete(_) => "incomplete",
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Pure: compact identities, so that the caches hold records of some hundred bytes and never whole objects.
+
+use std::fmt;
+
+use k8s_openapi::api::{batch::v1::CronJobSpec, core::v1::PodSpec};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+/// Name of the container that runs the job-runner.
+pub const RUNNER_CONTAINER: &str = "job-runner";
+
+/// The UID of an object in 16 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Uid(u128);
+
+impl Uid {
+    /// From the text of `metadata.uid`. Kubernetes' UIDs are UUIDs; any other text is hashed.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let digits: String = text.chars().filter(|c| *c != '-').collect();
+        match u128::from_str_radix(&digits, 16) {
+            Ok(uid) if digits.len() == 32 => Self(uid),
+            _ => Self(Fingerprint::of_bytes(text.as_bytes()).0),
+        }
+    }
+
+    /// The first eight hexadecimal digits.
+    #[must_use]
+    pub fn short(self) -> String {
+        format!("{:08x}", self.0 >> 96)
+    }
+}
+
+impl fmt::Debug for Uid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// First 128 bits of a SHA-256 over an object's canonical JSON. Nobody can construct two objects with one fingerprint.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint(u128);
+
+impl Fingerprint {
+    fn of_bytes(bytes: &[u8]) -> Self {
+        Self(
+            Sha256::digest(bytes)
+                .iter()
+                .take(16)
+                .fold(0, |hash, byte| hash << 8 | u128::from(*byte)),
+        )
+    }
+
+    /// Of anything that serializes with a fixed order of fields; `None` for what cannot be serialized.
+    fn of(value: &impl Serialize) -> Option<Self> {
+        serde_json::to_vec(value).ok().map(|json| Self::of_bytes(&json))
+    }
+
+    /// Of a CronJob's whole spec, as k8s-openapi knows it: a hand-added container, volume or `hostNetwork` changes it, fields
+    /// that newer API servers add do not.
+    #[must_use]
+    pub fn of_cron_job(spec: &CronJobSpec) -> Option<Self> {
+        Self::of(spec)
+    }
+
+    /// Of what decides whether a pod's report is evidence: what runs (image, command, arguments), with which settings
+    /// (environment, volumes), as whom (service account) and beside what (other containers).
+    #[must_use]
+    pub fn of_evidence(spec: &PodSpec) -> Option<Self> {
+        let [runner] = spec.containers.as_slice() else {
+            return None;
+        };
+        if runner.name != RUNNER_CONTAINER || spec.init_containers.as_ref().is_some_and(|init| !init.is_empty()) {
+            return None;
+        }
+        // Admission fills in the default on a pod, not in a template.
+        let service_account = spec.service_account_name.as_deref().unwrap_or("default");
+        Self::of(&(
+            (
+                &runner.image,
+                &runner.command,
+                &runner.args,
+                &runner.env,
+                &runner.env_from,
+            ),
+            (&runner.volume_mounts, &runner.volume_devices, &runner.lifecycle),
+            (&runner.termination_message_path, &runner.termination_message_policy),
+            (
+                &spec.volumes,
+                service_account,
+                &spec.host_pid,
+                &spec.ephemeral_containers,
+            ),
+        ))
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    /// 32 hexadecimal digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uid_keeps_its_first_digits_and_other_text_is_told_apart() {
+        assert_eq!(Uid::parse("6f6f0d5e-8d0b-4c4c-9b0e-6a2f0a0f5a10").short(), "6f6f0d5e");
+        assert_ne!(Uid::parse("not-a-uuid"), Uid::parse("not-a-uuid-either"));
+        assert_ne!(Uid::parse(""), Uid::parse("0"));
+    }
+}

@@ -1,0 +1,70 @@
+//! The only reader of the caches: gathers everything that one reconcile decides on into one [`Observed`].
+//!
+//! Here ownership is verified: a Job belongs to a policy only if a CronJob controls it that the policy controls, each by UID. Names
+//! and labels prove nothing.
+
+use mapa_refresh_crds::policy::TaskName;
+
+use crate::{
+    fingerprint::Uid,
+    index::Index,
+    records::{CronJobRecord, JobRecord, PodRecord, PolicyKey},
+};
+
+/// One snapshot of what exists for a policy.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// The policy's own CronJobs.
+    pub cron_jobs: Vec<CronJobRecord>,
+    /// The runs of those CronJobs, and of those that are gone.
+    pub runs: Vec<Run>,
+}
+
+/// A Job with its pods, the UID chain verified.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The task that it runs.
+    pub task: TaskName,
+    /// The Job.
+    pub job: JobRecord,
+    /// Its pods.
+    pub pods: Vec<PodRecord>,
+}
+
+impl Observed {
+    /// The CronJob of `task`, if there is one.
+    #[must_use]
+    pub fn cron_job(&self, task: TaskName) -> Option<&CronJobRecord> {
+        self.cron_jobs.iter().find(|cron_job| cron_job.task == Some(task))
+    }
+}
+
+/// Gathers what exists for the policy `key` with the UID `policy`.
+#[must_use]
+pub fn observe(index: &Index, key: &PolicyKey, policy: Uid) -> Observed {
+    let group = index.group(key);
+    let is_ours = |cron_job: &&CronJobRecord| cron_job.owner == Some(policy);
+    let cron_jobs: Vec<CronJobRecord> = group.cron_jobs.iter().filter(is_ours).cloned().collect();
+    let past = group.past_cron_jobs.iter().filter(is_ours);
+    let tasks: Vec<(Uid, TaskName)> = cron_jobs
+        .iter()
+        .chain(past)
+        .filter_map(|cron_job| Some((cron_job.uid, cron_job.task?)))
+        .collect();
+
+    let runs = group
+        .jobs
+        .into_iter()
+        .filter_map(|job| {
+            let task = tasks.iter().find(|(uid, _)| Some(*uid) == job.owner)?.1;
+            let pods = group
+                .pods
+                .iter()
+                .filter(|pod| pod.owner == Some(job.uid))
+                .cloned()
+                .collect();
+            Some(Run { task, job, pods })
+        })
+        .collect();
+    Observed { cron_jobs, runs }
+}

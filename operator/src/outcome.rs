@@ -1,0 +1,652 @@
+//! Pure: from a Job and its pods to what became of the run.
+//!
+//! A run's own report is believed only from a pod that ran our template, for this policy and task. Without one, the state of the Job
+//! and its pods is named, each with a reason of its own that a person can act on.
+
+use std::time::Duration;
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use mapa_refresh_crds::{
+    RunReport,
+    policy::TaskName,
+    report::{FaultClass, Published, RunResult, Success, SuccessKind, clean},
+    status::{LastError, MAX_ERROR_MESSAGE},
+};
+
+use crate::{
+    observe::Run,
+    records::{JobEnd, PodEnd, PodRecord, Trouble},
+};
+
+/// How long a Job that ended waits for the word of its pod, which comes by another watch.
+const EVIDENCE_GRACE: Duration = Duration::from_secs(5);
+/// How long a Job that was deleted while it ran waits: its pod has 10 s to end.
+const DELETION_GRACE: Duration = Duration::from_secs(15);
+/// How long a Job may be without a pod before that is a fault.
+pub const POD_GRACE: Duration = Duration::from_secs(30);
+/// A container's end is told in whole seconds, cut off: it may have been almost a second later.
+const FINISHED_AT_RESOLUTION: SignedDuration = SignedDuration::from_millis(999);
+
+/// Whose reports are believed.
+#[derive(Clone, Copy, Debug)]
+pub struct Trust<'a> {
+    /// UID of the policy.
+    pub policy_uid: &'a str,
+    /// Fingerprints of the templates whose pods are believed.
+    pub templates: &'a [String],
+}
+
+/// Where a run stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Progress {
+    /// It runs. `trouble` is what keeps it from doing so, `look_again` when silence becomes trouble.
+    Active {
+        /// What keeps it from running.
+        trouble: Option<Trouble>,
+        /// When to look again although nothing happens.
+        look_again: Option<Timestamp>,
+    },
+    /// It ended, and its pod's word is still to come.
+    AwaitingEvidence {
+        /// When to do without.
+        until: Timestamp,
+    },
+    /// It ended.
+    Ended(Box<Outcome>),
+}
+
+/// What became of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// Attempts; 0 when the run could not report them.
+    pub attempts: i32,
+    /// Duration of the run, if it reported.
+    pub duration_seconds: Option<i64>,
+    /// Rows, or why it failed.
+    pub result: Result<i64, LastError>,
+    /// What a verified report proves about the data, for which target.
+    pub evidence: Option<Evidence>,
+    /// What a verified health-check found published.
+    pub published: Option<Found>,
+}
+
+/// Proof of the age of data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// When the data was true in the database: the oldest of what the clocks say.
+    pub data_as_of: Timestamp,
+    /// The target that the run worked on.
+    pub target: String,
+}
+
+/// What a health-check found published.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// What it found.
+    pub published: Published,
+    /// When it began to look.
+    pub since: Timestamp,
+    /// The target that it looked at.
+    pub target: String,
+}
+
+/// Where `run` stands at `now`.
+#[must_use]
+pub fn progress(run: &Run, trust: Trust<'_>, now: Timestamp) -> Progress {
+    let Some(settled) = run.job.settled_at else {
+        return active(run, now);
+    };
+    let ended_pod = run
+        .pods
+        .iter()
+        .filter_map(|pod| Some((pod, pod.ended.as_ref()?)))
+        .max_by_key(|(_, end)| end.finished_at);
+    let Some((pod, end)) = ended_pod else {
+        let grace = if run.job.ended.is_some() {
+            EVIDENCE_GRACE
+        } else {
+            DELETION_GRACE
+        };
+        let until = settled.checked_add(grace).unwrap_or(settled);
+        // A pod that never started has nothing more to say.
+        let nothing_to_come =
+            run.job.ended.as_ref().is_some_and(|end| !end.complete) && run.pods.iter().any(|pod| pod.trouble.is_some());
+        if now < until && !nothing_to_come {
+            return Progress::AwaitingEvidence { until };
+        }
+        return Progress::Ended(Box::new(without_word(run, settled)));
+    };
+    Progress::Ended(Box::new(with_word(run, pod, end, trust)))
+}
+
+fn active(run: &Run, now: Timestamp) -> Progress {
+    let trouble = run.pods.iter().find_map(|pod| pod.trouble.clone());
+    if !run.pods.is_empty() || run.job.suspended {
+        return Progress::Active {
+            trouble,
+            look_again: None,
+        };
+    }
+    let due = run.job.created.checked_add(POD_GRACE).unwrap_or(run.job.created);
+    if now < due {
+        return Progress::Active {
+            trouble: None,
+            look_again: Some(due),
+        };
+    }
+    let message = format!(
+        "Job {} has had no pod for {} s: look for quota, Pod Security or a missing ServiceAccount with `kubectl describe job {}`",
+        run.job.name,
+        POD_GRACE.as_secs(),
+        run.job.name
+    );
+    Progress::Active {
+        trouble: Some(Trouble {
+            code: "PodNotCreated".into(),
+            message: message.into(),
+        }),
+        look_again: None,
+    }
+}
+
+/// The pod's container ended, so there is a report, or the reason why there is none.
+fn with_word(run: &Run, pod: &PodRecord, end: &PodEnd, trust: Trust<'_>) -> Outcome {
+    let ended_at = run.job.ended.as_ref().map_or(end.finished_at, |job| job.at);
+    let failed = |error: LastError| Outcome {
+        ended_at,
+        attempts: 0,
+        duration_seconds: None,
+        result: Err(error),
+        evidence: None,
+        published: None,
+    };
+    let report = match &end.report {
+        Ok(report) => report,
+        Err(reason) => return failed(no_report(run, pod, end, reason)),
+    };
+    if let Err(error) = believe(report, run.task, pod, trust) {
+        return failed(error);
+    }
+
+    let (result, evidence) = match &report.result {
+        RunResult::Failed(error) => (
+            Err(LastError {
+                class: error.class,
+                code: error.code.clone(),
+                message: error.message.clone(),
+            }),
+            None,
+        ),
+        RunResult::Succeeded(success) => {
+            let evidence = Evidence {
+                data_as_of: oldest(success, end),
+                target: report.target.clone(),
+            };
+            let result = match &run.job.ended {
+                // Published, and yet the Job failed: the data is proved, the run is not a success.
+                Some(job) if !job.complete => Err(job_failed(job)),
+                _ => Ok(i64::try_from(success.records).unwrap_or(i64::MAX)),
+            };
+            (result, Some(evidence))
+        }
+    };
+    Outcome {
+        ended_at,
+        attempts: i32::try_from(report.attempts.len()).unwrap_or(i32::MAX),
+        duration_seconds: Some(i64::try_from(report.duration_ms.div_ceil(1_000)).unwrap_or(i64::MAX)),
+        result,
+        evidence,
+        published: report.published.clone().map(|published| Found {
+            published,
+            since: report.started_at.0.min(end.first_seen),
+            target: report.target.clone(),
+        }),
+    }
+}
+
+/// Whether the report comes from a pod of ours and speaks of this run.
+fn believe(report: &RunReport, task: TaskName, pod: &PodRecord, trust: Trust<'_>) -> Result<(), LastError> {
+    let trusted = pod
+        .evidence
+        .is_some_and(|evidence| trust.templates.contains(&evidence.to_string()));
+    if !trusted {
+        return Err(fault(
+            "UntrustedPod",
+            "the pod's image, command, environment, volumes or service account differ from the CronJob's template: its report proves \
+             nothing. Look for who created or changed the Job, or for a webhook that changes pods",
+        ));
+    }
+    let kind_fits = match &report.result {
+        RunResult::Failed(_) => true,
+        RunResult::Succeeded(success) => matches!(
+            (task, success.kind),
+            (
+                TaskName::RefreshMvPortal,
+                SuccessKind::Refreshed | SuccessKind::AlreadyFresh
+            ) | (
+                TaskName::RefreshMapaCache | TaskName::CalcularEstatisticas,
+                SuccessKind::Published | SuccessKind::Fenced
+            ) | (TaskName::HealthCheck, SuccessKind::Healthy)
+        ),
+    };
+    if report.policy_uid != trust.policy_uid || report.task != task || *report.pod_uid != *pod.uid_text || !kind_fits {
+        return Err(fault(
+            "ReportForeign",
+            "the report speaks of another policy, task or pod: it proves nothing. Look for who wrote the pod's termination message",
+        ));
+    }
+    Ok(())
+}
+
+/// The oldest of what three clocks say: skewed pods, nodes and API servers cannot make data look younger.
+fn oldest(success: &Success, end: &PodEnd) -> Timestamp {
+    let since_true =
+        SignedDuration::try_from_secs_f64(success.age_seconds + success.elapsed_seconds).unwrap_or(SignedDuration::MAX);
+    let before = |moment: Timestamp| moment.checked_sub(since_true).unwrap_or(Timestamp::MIN);
+    let finished = end
+        .finished_at
+        .checked_add(FINISHED_AT_RESOLUTION)
+        .unwrap_or(end.finished_at);
+    success.data_as_of.0.min(before(finished)).min(before(end.first_seen))
+}
+
+fn no_report(run: &Run, pod: &PodRecord, end: &PodEnd, reason: &str) -> LastError {
+    if let Some(trouble) = &pod.trouble {
+        return from_trouble(trouble);
+    }
+    if let Some(job) = run.job.ended.as_ref().filter(|job| &*job.reason == "DeadlineExceeded") {
+        return job_failed(job);
+    }
+    fault(
+        if reason.contains("no report in") {
+            "ReportMissing"
+        } else {
+            "ReportMalformed"
+        },
+        &format!(
+            "the runner's container ended with exit code {} and {reason}",
+            end.exit_code
+        ),
+    )
+}
+
+/// No container ended: what the pod waited for, what the Job says, or that it was deleted.
+fn without_word(run: &Run, settled: Timestamp) -> Outcome {
+    let trouble = run.pods.iter().find_map(|pod| pod.trouble.as_ref());
+    let error = match (&run.job.ended, trouble) {
+        (_, Some(trouble)) => from_trouble(trouble),
+        (Some(job), None) if job.complete => fault(
+            "ReportMissing",
+            "the Job is complete, but its pod was gone before its report could be read",
+        ),
+        (Some(job), None) => job_failed(job),
+        (None, None) => fault(
+            "JobDeleted",
+            "the Job was deleted while it ran, by hand or because the next run replaced it",
+        ),
+    };
+    Outcome {
+        ended_at: run.job.ended.as_ref().map_or(settled, |job| job.at),
+        attempts: 0,
+        duration_seconds: None,
+        result: Err(error),
+        evidence: None,
+        published: None,
+    }
+}
+
+fn job_failed(job: &JobEnd) -> LastError {
+    let advice = match &*job.reason {
+        "DeadlineExceeded" => "the run took longer than the interval allows and could not report",
+        "BackoffLimitExceeded" | "PodFailurePolicy" => "the runner's pod failed without a report",
+        _ => "the Job failed",
+    };
+    let code = if job.reason.is_empty() {
+        "JobFailed"
+    } else {
+        &job.reason
+    };
+    fault(code, &format!("{advice}: {}", job.message))
+}
+
+fn from_trouble(trouble: &Trouble) -> LastError {
+    let advice = match &*trouble.code {
+        "ImagePullBackOff" => "the runner's image cannot be pulled: check --runner-image and the pull secrets",
+        "OOMKilled" => "the runner was killed for memory: raise its limit in the operator's configuration",
+        "Evicted" => "the node evicted the pod: look at its memory and disk",
+        "Preempted" => "a pod of higher priority took the place: give the runner a priority class",
+        "NodeLost" | "NodeShutdown" | "Terminated" => {
+            "the node went away while the run was on it: look at `kubectl get nodes`"
+        }
+        "Unschedulable" => "no node had room for the pod: look at `kubectl describe pod`",
+        "CreateContainerConfigError"
+        | "CreateContainerError"
+        | "RunContainerError"
+        | "ContainerCannotRun"
+        | "StartError" => "the container could not be started",
+        _ => "the pod could not run",
+    };
+    fault(&trouble.code, &format!("{advice}: {}", trouble.message))
+}
+
+fn fault(code: &str, message: &str) -> LastError {
+    let mut message = message.trim_end_matches(": ").to_owned();
+    clean(&mut message, MAX_ERROR_MESSAGE);
+    LastError {
+        class: FaultClass::Transient,
+        code: code.to_owned(),
+        message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+    use mapa_refresh_crds::report::{self, Attempt, Publications, RunError};
+
+    use super::*;
+    use crate::{
+        fingerprint::{Fingerprint, Uid},
+        records::JobRecord,
+    };
+
+    const POLICY: &str = "6f6f0d5e-8d0b-4c4c-9b0e-6a2f0a0f5a10";
+    const POD: &str = "1f6f0d5e-8d0b-4c4c-9b0e-6a2f0a0f5a11";
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn template() -> Fingerprint {
+        let pod = serde_json::json!({ "containers": [{ "name": "job-runner", "image": "a" }] });
+        Fingerprint::of_evidence(&serde_json::from_value(pod).unwrap()).unwrap()
+    }
+
+    fn report(result: RunResult) -> RunReport {
+        RunReport {
+            version: report::VERSION,
+            policy_uid: POLICY.into(),
+            task: TaskName::RefreshMapaCache,
+            target: "t".into(),
+            pod_uid: POD.into(),
+            started_at: MicroTime(at(0)),
+            finished_at: MicroTime(at(2)),
+            duration_ms: 1_200,
+            attempts: vec![
+                Attempt {
+                    duration_ms: 1_200,
+                    class: None,
+                    code: None
+                };
+                2
+            ],
+            result,
+            published: None,
+            publications: Publications::default(),
+        }
+    }
+
+    fn published() -> RunReport {
+        report(RunResult::Succeeded(Success {
+            kind: SuccessKind::Published,
+            data_as_of: MicroTime(at(-60)),
+            age_seconds: 60.0,
+            elapsed_seconds: 1.0,
+            records: 312,
+            repaired: Default::default(),
+            quarantined: Default::default(),
+            built_from_stale_view: false,
+        }))
+    }
+
+    fn pod(report: Result<RunReport, &str>) -> PodRecord {
+        PodRecord {
+            uid: Uid::parse(POD),
+            uid_text: POD.into(),
+            owner: Some(Uid::parse("job")),
+            evidence: Some(template()),
+            trouble: None,
+            ended: Some(PodEnd {
+                finished_at: at(1),
+                first_seen: at(2),
+                exit_code: 0,
+                report: report.map(Box::new).map_err(Into::into),
+            }),
+        }
+    }
+
+    fn run(ended: Option<(bool, &str)>, pods: Vec<PodRecord>) -> Run {
+        let ended = ended.map(|(complete, reason)| JobEnd {
+            complete,
+            at: at(2),
+            reason: reason.into(),
+            message: "why".into(),
+        });
+        Run {
+            task: TaskName::RefreshMapaCache,
+            job: JobRecord {
+                uid: Uid::parse("job"),
+                name: "roraima-refresh-mapa-cache-30000000".into(),
+                owner: Some(Uid::parse("cron-job")),
+                created: at(0),
+                slot: Some(at(0)),
+                suspended: false,
+                settled_at: ended.is_some().then(|| at(2)),
+                ended,
+                deleted: false,
+            },
+            pods,
+        }
+    }
+
+    fn progress_of(run: &Run, second: i64) -> Progress {
+        let templates = [template().to_string()];
+        progress(
+            run,
+            Trust {
+                policy_uid: POLICY,
+                templates: &templates,
+            },
+            at(second),
+        )
+    }
+
+    fn outcome(run: &Run) -> Outcome {
+        match progress_of(run, 100) {
+            Progress::Ended(outcome) => *outcome,
+            other => panic!("not ended: {other:?}"),
+        }
+    }
+
+    fn code(run: &Run) -> String {
+        outcome(run).result.unwrap_err().code
+    }
+
+    #[test]
+    fn a_complete_job_with_a_verified_report_is_a_success_and_proves_the_age_of_its_data() {
+        let outcome = outcome(&run(Some((true, "")), vec![pod(Ok(published()))]));
+        assert_eq!(
+            (outcome.result, outcome.attempts, outcome.duration_seconds),
+            (Ok(312), 2, Some(2))
+        );
+        assert_eq!(
+            outcome.evidence.unwrap(),
+            Evidence {
+                data_as_of: at(-60),
+                target: "t".into()
+            }
+        );
+        assert_eq!(outcome.ended_at, at(2));
+    }
+
+    #[test]
+    fn f22_no_skewed_clock_makes_data_look_younger() {
+        for skew in [-300, -61, 0, 61, 300, 86_400] {
+            let mut skewed = published();
+            if let RunResult::Succeeded(success) = &mut skewed.result {
+                success.data_as_of = MicroTime(at(-60 + skew));
+            }
+            let data_as_of = outcome(&run(Some((true, "")), vec![pod(Ok(skewed))]))
+                .evidence
+                .unwrap()
+                .data_as_of;
+            assert!(data_as_of <= at(-59), "skew {skew}: {data_as_of}");
+        }
+        let mut ahead = pod(Ok(published()));
+        ahead.ended.as_mut().unwrap().finished_at = at(10_000);
+        assert_eq!(
+            outcome(&run(Some((true, "")), vec![ahead]))
+                .evidence
+                .unwrap()
+                .data_as_of,
+            at(-60)
+        );
+    }
+
+    #[test]
+    fn f16_a_forged_report_proves_nothing() {
+        let forgeries: [(&str, fn(&mut PodRecord)); 6] = [
+            ("UntrustedPod", |p| p.evidence = None),
+            ("UntrustedPod", |p| {
+                p.evidence = Some(
+                    Fingerprint::of_evidence(
+                        &serde_json::from_value(serde_json::json!({
+                            "containers": [{ "name": "job-runner", "image": "evil" }],
+                        }))
+                        .unwrap(),
+                    )
+                    .unwrap(),
+                )
+            }),
+            ("ReportForeign", |p| p.uid_text = "other".into()),
+            ("ReportForeign", |p| change(p, |r| r.policy_uid = "other".into())),
+            ("ReportForeign", |p| change(p, |r| r.task = TaskName::RefreshMvPortal)),
+            ("ReportForeign", |p| {
+                change(p, |r| {
+                    if let RunResult::Succeeded(s) = &mut r.result {
+                        s.kind = SuccessKind::Healthy
+                    }
+                })
+            }),
+        ];
+        fn change(pod: &mut PodRecord, change: fn(&mut RunReport)) {
+            change(pod.ended.as_mut().unwrap().report.as_mut().unwrap());
+        }
+        for (expected, forge) in forgeries {
+            let mut forged = pod(Ok(published()));
+            forge(&mut forged);
+            let outcome = outcome(&run(Some((true, "")), vec![forged]));
+            assert_eq!(outcome.result.unwrap_err().code, expected);
+            assert_eq!(outcome.evidence, None);
+        }
+    }
+
+    #[test]
+    fn f19_a_missing_or_garbled_report_is_a_failed_run_with_a_reason() {
+        let missing = "the runner left no report in its termination message";
+        assert_eq!(code(&run(Some((true, "")), vec![pod(Err(missing))])), "ReportMissing");
+        assert_eq!(
+            code(&run(Some((true, "")), vec![pod(Err("the report has version 9"))])),
+            "ReportMalformed"
+        );
+        assert_eq!(code(&run(Some((true, "")), vec![])), "ReportMissing");
+    }
+
+    #[test]
+    fn f18_without_a_report_the_pods_or_jobs_own_state_is_named() {
+        for trouble in [
+            "Evicted",
+            "OOMKilled",
+            "NodeLost",
+            "ImagePullBackOff",
+            "Preempted",
+            "Unschedulable",
+        ] {
+            let mut lost = pod(Err(""));
+            lost.trouble = Some(Trouble {
+                code: trouble.into(),
+                message: "why".into(),
+            });
+            assert_eq!(
+                code(&run(Some((false, "DeadlineExceeded")), vec![lost.clone()])),
+                trouble
+            );
+            lost.ended = None;
+            assert_eq!(code(&run(Some((false, "DeadlineExceeded")), vec![lost])), trouble);
+        }
+        assert_eq!(
+            code(&run(Some((false, "DeadlineExceeded")), vec![])),
+            "DeadlineExceeded"
+        );
+        assert_eq!(
+            code(&run(Some((false, "BackoffLimitExceeded")), vec![])),
+            "BackoffLimitExceeded"
+        );
+    }
+
+    #[test]
+    fn f17_a_run_that_reported_before_its_deadline_is_told_by_its_report() {
+        let error = RunError {
+            class: FaultClass::Transient,
+            code: "Terminated".into(),
+            message: "SIGTERM".into(),
+        };
+        let mut ended = pod(Ok(report(RunResult::Failed(error))));
+        ended.ended.as_mut().unwrap().exit_code = 1;
+        assert_eq!(code(&run(Some((false, "DeadlineExceeded")), vec![ended])), "Terminated");
+    }
+
+    #[test]
+    fn a_failed_job_whose_runner_published_proves_the_data_and_is_no_success() {
+        let outcome = outcome(&run(Some((false, "DeadlineExceeded")), vec![pod(Ok(published()))]));
+        assert_eq!(outcome.result.unwrap_err().code, "DeadlineExceeded");
+        assert!(outcome.evidence.is_some());
+    }
+
+    #[test]
+    fn a_job_that_ended_waits_a_little_for_its_pods_word_and_not_for_ever() {
+        let silent = run(Some((true, "")), vec![]);
+        assert_eq!(progress_of(&silent, 3), Progress::AwaitingEvidence { until: at(7) });
+        assert!(matches!(progress_of(&silent, 7), Progress::Ended(_)));
+        let mut deleted = run(None, vec![]);
+        deleted.job.deleted = true;
+        deleted.job.settled_at = Some(at(2));
+        assert_eq!(progress_of(&deleted, 3), Progress::AwaitingEvidence { until: at(17) });
+        assert_eq!(code(&deleted), "JobDeleted");
+    }
+
+    #[test]
+    fn a_job_without_a_pod_for_30_seconds_is_trouble_that_names_the_remedy() {
+        let waiting = run(None, vec![]);
+        assert_eq!(
+            progress_of(&waiting, 29),
+            Progress::Active {
+                trouble: None,
+                look_again: Some(at(30))
+            }
+        );
+        let Progress::Active {
+            trouble: Some(trouble), ..
+        } = progress_of(&waiting, 30)
+        else {
+            panic!("no trouble")
+        };
+        assert_eq!(&*trouble.code, "PodNotCreated");
+        assert!(
+            trouble
+                .message
+                .contains("kubectl describe job roraima-refresh-mapa-cache-30000000")
+        );
+        let mut suspended = waiting;
+        suspended.job.suspended = true;
+        assert_eq!(
+            progress_of(&suspended, 1_000),
+            Progress::Active {
+                trouble: None,
+                look_again: None
+            }
+        );
+    }
+}

@@ -1,0 +1,81 @@
+//! `run`: connects to the cluster, reconciles, stops on SIGTERM.
+
+use std::time::Duration;
+
+use kube::{Api, Client, api::ListParams};
+use mapa_refresh_crds::MapaRefreshPolicy;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+use crate::{clock::Clock, controller, settings::Settings};
+
+/// SIGTERM to exit, at most.
+const STOP_WITHIN: Duration = Duration::from_secs(3);
+
+/// Why the operator cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No runtime.
+    #[error("could not start the runtime: {0}")]
+    Runtime(#[source] std::io::Error),
+    /// No cluster.
+    #[error("could not find the cluster (KUBECONFIG, ~/.kube/config, or the pod's service account): {0}")]
+    Configuration(#[source] kube::config::InferConfigError),
+    /// No client.
+    #[error("could not make a client for the cluster: {0}")]
+    Client(#[source] kube::Error),
+    /// No signal handler.
+    #[error("could not listen for SIGTERM: {0}")]
+    Signal(#[source] std::io::Error),
+}
+
+/// Runs the operator until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What keeps it from starting. Once it runs, it waits for whatever is missing.
+pub fn until_terminated(settings: &Settings) -> Result<(), StartError> {
+    // One thread: the work is waiting, and every further thread costs memory.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::Runtime)?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signal)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signal)?;
+        let config = kube::Config::infer().await.map_err(StartError::Configuration)?;
+        info!(server = %config.cluster_url, version = env!("CARGO_PKG_VERSION"), "starting");
+        let client = Client::try_from(config).map_err(StartError::Client)?;
+        warn_without_crd(&client, settings).await;
+
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let controller = controller::run(client, settings, Clock::system(), stopped);
+        tokio::pin!(controller);
+        tokio::select! {
+            () = &mut controller => return Ok(()),
+            _ = terminate.recv() => info!("SIGTERM: stopping"),
+            _ = interrupt.recv() => info!("SIGINT: stopping"),
+        }
+        stop.send_replace(true);
+        if tokio::time::timeout(STOP_WITHIN, controller).await.is_err() {
+            warn!("what was under way did not finish in time and will be repeated by the next start");
+        }
+        Ok(())
+    })
+}
+
+/// Says at once what the watches would say only as a 404.
+async fn warn_without_crd(client: &Client, settings: &Settings) {
+    let api: Api<MapaRefreshPolicy> = match settings.watch_namespaces.first() {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    match api.list_metadata(&ListParams::default().limit(1)).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.is_not_found() => {
+            warn!(
+                "the CustomResourceDefinition maparefreshpolicies.mapa.radar.dev is not installed: apply crds/maparefreshpolicies.yaml"
+            );
+        }
+        Err(error) => warn!(%error, "cannot list policies yet"),
+    }
+}

@@ -1,0 +1,460 @@
+use mapa_refresh_crds::{
+    report::{FaultClass, Published},
+    status::{ConditionType, LastError},
+};
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    desired::{
+        desired,
+        tests::{plan_of, policy},
+    },
+    fingerprint::Fingerprint,
+    records::{JobEnd, JobRecord, PodEnd, PodRecord},
+    settings::RunnerSettings,
+};
+use mapa_refresh_crds::report::{self, Attempt, Publications, RunError, RunReport, RunResult, Success, SuccessKind};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).unwrap()
+}
+
+struct World {
+    policy: MapaRefreshPolicy,
+    plan: Plan,
+    desired: Vec<DesiredCronJob>,
+    status: MapaRefreshPolicyStatus,
+    runs: Vec<Run>,
+}
+
+impl World {
+    fn new() -> Self {
+        let policy = policy(serde_json::json!({}));
+        let plan = plan_of(&policy);
+        let runner = RunnerSettings {
+            image: Some("runner:1".into()),
+            ..RunnerSettings::default()
+        };
+        let desired = desired(&policy, &plan, &runner);
+        let mut world = Self {
+            policy,
+            plan,
+            desired,
+            status: MapaRefreshPolicyStatus::default(),
+            runs: Vec::new(),
+        };
+        world.fold(0);
+        world
+    }
+
+    fn folded(&self, second: i64) -> Folded {
+        fold(Facts {
+            policy: &self.policy,
+            previous: &self.status,
+            plan: Ok(&self.plan),
+            desired: &self.desired,
+            problems: &[],
+            runs: &self.runs,
+            now: at(second),
+        })
+    }
+
+    fn fold(&mut self, second: i64) -> Option<Timestamp> {
+        let folded = self.folded(second);
+        self.status = folded.status;
+        folded.look_again
+    }
+
+    fn template(&self, task: TaskName) -> Fingerprint {
+        self.desired
+            .iter()
+            .find(|cron_job| cron_job.task.name == task)
+            .and_then(|cron_job| cron_job.evidence)
+            .unwrap()
+    }
+
+    fn run(&mut self, task: TaskName, number: u32, ended: i64, attempts: usize, result: RunResult) {
+        let pod_uid = format!("aaaaaaaa-0000-0000-0000-{number:012}");
+        let report = RunReport {
+            version: report::VERSION,
+            policy_uid: self.policy.metadata.uid.clone().unwrap(),
+            task,
+            target: self.policy.spec.target(),
+            pod_uid: pod_uid.clone(),
+            started_at: at(ended - 2).into(),
+            finished_at: at(ended).into(),
+            duration_ms: 1_500,
+            attempts: vec![
+                Attempt {
+                    duration_ms: 1,
+                    class: None,
+                    code: None
+                };
+                attempts
+            ],
+            result: result.clone(),
+            published: None,
+            publications: Publications::default(),
+        };
+        let uid = Uid::parse(&format!("{number:08x}-0000-0000-0000-000000000000"));
+        self.runs.push(Run {
+            task,
+            job: JobRecord {
+                uid,
+                name: format!("job-{number:04}").into(),
+                owner: None,
+                created: at(ended - 5),
+                slot: Some(at(ended - 5)),
+                suspended: false,
+                ended: Some(JobEnd {
+                    complete: matches!(result, RunResult::Succeeded(_)),
+                    at: at(ended),
+                    reason: "".into(),
+                    message: "".into(),
+                }),
+                settled_at: Some(at(ended)),
+                deleted: false,
+            },
+            pods: vec![PodRecord {
+                uid: Uid::parse(&pod_uid),
+                uid_text: pod_uid.into(),
+                owner: Some(uid),
+                evidence: Some(self.template(task)),
+                trouble: None,
+                ended: Some(PodEnd {
+                    finished_at: at(ended),
+                    first_seen: at(ended),
+                    exit_code: 0,
+                    report: Ok(Box::new(report)),
+                }),
+            }],
+        });
+    }
+
+    fn succeed(&mut self, task: TaskName, number: u32, ended: i64) {
+        self.run(task, number, ended, 1, success(task, ended));
+    }
+
+    fn succeed_all(&mut self, number: u32, ended: i64) {
+        for (offset, task) in (0..).zip(TaskName::DEFAULT) {
+            self.succeed(task, number + offset, ended);
+        }
+    }
+
+    fn condition(&self, type_: ConditionType) -> (&str, &str) {
+        let condition = self
+            .status
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == type_.as_str())
+            .unwrap();
+        (&condition.status, &condition.reason)
+    }
+
+    fn task(&self, name: TaskName) -> &TaskStatus {
+        self.status.tasks.iter().find(|task| task.name == name).unwrap()
+    }
+}
+
+fn success(task: TaskName, ended: i64) -> RunResult {
+    RunResult::Succeeded(Success {
+        kind: match task {
+            TaskName::RefreshMvPortal => SuccessKind::Refreshed,
+            TaskName::HealthCheck => SuccessKind::Healthy,
+            _ => SuccessKind::Published,
+        },
+        data_as_of: at(ended - 10).into(),
+        age_seconds: 9.0,
+        elapsed_seconds: 1.0,
+        records: 312,
+        repaired: Default::default(),
+        quarantined: Default::default(),
+        built_from_stale_view: false,
+    })
+}
+
+fn failure() -> RunResult {
+    RunResult::Failed(RunError {
+        class: FaultClass::Transient,
+        code: "57P03".into(),
+        message: "the database is starting up".into(),
+    })
+}
+
+const MAP: TaskName = TaskName::RefreshMapaCache;
+
+#[test]
+fn a_new_policy_is_ready_and_has_published_nothing() {
+    let world = World::new();
+    assert_eq!(world.condition(ConditionType::Ready), ("True", "Reconciled"));
+    assert_eq!(world.condition(ConditionType::Compliant), ("False", "NeverPublished"));
+    assert_eq!(world.condition(ConditionType::Suspended), ("False", "NotSuspended"));
+    assert_eq!(world.status.tasks.len(), 3);
+    assert!(world.status.next_schedule_time.is_some() && world.status.observed_generation == Some(1));
+}
+
+#[test]
+fn i3_folding_the_same_facts_again_changes_nothing_however_late() {
+    let mut world = World::new();
+    world.succeed_all(1, 100);
+    world.fold(101);
+    for later in [101, 500, 1_800] {
+        assert_eq!(world.folded(later).status, world.status);
+    }
+}
+
+#[test]
+fn three_successes_make_the_policy_compliant_until_the_limit_and_a_timer_flips_it() {
+    let mut world = World::new();
+    world.succeed_all(1, 100);
+    let wake = world.fold(101).unwrap();
+    assert_eq!(world.condition(ConditionType::Compliant), ("True", "Fresh"));
+    assert_eq!(world.status.data_as_of.as_ref().unwrap().0, at(90));
+    assert_eq!(world.status.compliant_until.as_ref().unwrap().0, at(1_890));
+    assert_eq!(world.status.last_success_time.as_ref().unwrap().0, at(100));
+    assert!(wake > at(1_890) && wake < at(1_891));
+    world.fold(1_891);
+    assert_eq!(world.condition(ConditionType::Compliant), ("False", "DataTooOld"));
+}
+
+#[test]
+fn the_last_success_is_absent_until_every_data_task_has_one() {
+    let mut world = World::new();
+    world.succeed(MAP, 1, 100);
+    world.fold(101);
+    assert_eq!(world.status.last_success_time, None);
+    assert_eq!(world.condition(ConditionType::Compliant), ("False", "NeverPublished"));
+}
+
+#[test]
+fn promise_6_retries_and_failures_are_counted_and_a_success_ends_the_row() {
+    let mut world = World::new();
+    world.run(MAP, 1, 100, 4, failure());
+    world.run(MAP, 2, 700, 3, failure());
+    world.fold(701);
+    let task = world.task(MAP);
+    assert_eq!(
+        (
+            task.attempts,
+            task.retries,
+            task.total_retries,
+            task.consecutive_failures,
+            task.total_runs
+        ),
+        (3, 2, 5, 2, 2)
+    );
+    assert_eq!(task.last_error.as_ref().unwrap().code, "57P03");
+    assert_eq!((world.status.retries, world.status.consecutive_failures), (2, 2));
+    world.succeed(MAP, 3, 1_300);
+    world.fold(1_301);
+    let task = world.task(MAP);
+    assert_eq!(
+        (
+            task.retries,
+            task.total_retries,
+            task.consecutive_failures,
+            task.total_runs
+        ),
+        (0, 5, 0, 3)
+    );
+    assert_eq!(task.last_error, None);
+}
+
+#[test]
+fn a_changed_target_clears_the_evidence_and_runs_for_the_old_one_give_none() {
+    let mut world = World::new();
+    world.succeed_all(1, 100);
+    world.fold(101);
+    world.policy.spec.cache.key_prefix = "outro".into();
+    world.policy.metadata.generation = Some(2);
+    world.fold(102);
+    assert_eq!(
+        (world.status.data_as_of.clone(), world.status.last_success_time.clone()),
+        (None, None)
+    );
+    assert_eq!(world.condition(ConditionType::Compliant), ("False", "NeverPublished"));
+}
+
+#[test]
+fn a_health_check_that_finds_the_document_missing_takes_compliance_away() {
+    let mut world = World::new();
+    world.policy =
+        policy(serde_json::json!({ "tasks": TaskName::ALL.map(|name| serde_json::json!({ "name": name })) }));
+    world.plan = plan_of(&world.policy);
+    world.desired = desired(&world.policy, &world.plan, &RunnerSettings::default());
+    world.fold(0);
+    world.succeed_all(1, 100);
+    world.fold(101);
+    assert_eq!(world.condition(ConditionType::Compliant), ("True", "Fresh"));
+
+    world.run(TaskName::HealthCheck, 9, 200, 1, failure());
+    let found = Published {
+        map: None,
+        statistics: Some(at(90).into()),
+    };
+    world.runs.last_mut().unwrap().pods[0]
+        .ended
+        .as_mut()
+        .unwrap()
+        .report
+        .as_mut()
+        .unwrap()
+        .published = Some(found);
+    world.fold(201);
+    assert_eq!(
+        world.condition(ConditionType::Compliant),
+        ("False", "PublishedDataLost")
+    );
+    world.succeed(MAP, 10, 300);
+    world.fold(301);
+    assert_eq!(world.condition(ConditionType::Compliant), ("True", "Fresh"));
+}
+
+#[test]
+fn credentials_rejected_twice_are_told_and_a_changed_spec_gives_another_chance() {
+    let mut world = World::new();
+    let rejected = || {
+        RunResult::Failed(RunError {
+            class: FaultClass::Permanent,
+            code: code::CREDENTIALS_REJECTED.into(),
+            message: "the database refuses the user".into(),
+        })
+    };
+    let view = TaskName::RefreshMvPortal;
+    world.run(view, 1, 100, 1, rejected());
+    world.fold(101);
+    assert_eq!(world.condition(ConditionType::Ready), ("False", "CredentialsRejected"));
+    assert_eq!(credentials(&world.policy, &world.status), Credentials::Usable);
+    world.run(view, 2, 700, 1, rejected());
+    world.fold(701);
+    assert_eq!(credentials(&world.policy, &world.status), Credentials::Rejected);
+    world.policy.metadata.generation = Some(2);
+    assert_eq!(credentials(&world.policy, &world.status), Credentials::Usable);
+    world.fold(702);
+    assert_eq!(credentials(&world.policy, &world.status), Credentials::Usable);
+    world.succeed(view, 3, 1_300);
+    world.fold(1_301);
+    assert_eq!(world.condition(ConditionType::Ready), ("True", "Reconciled"));
+}
+
+#[test]
+fn more_runs_than_are_remembered_by_name_are_still_counted_once() {
+    let mut world = World::new();
+    for number in 0..40 {
+        world.succeed(MAP, number + 1, i64::from(number) * 60);
+    }
+    for second in [3_000, 3_001] {
+        world.fold(second);
+        assert_eq!(world.task(MAP).total_runs, 40);
+        assert_eq!(world.task(MAP).counted_runs.len(), MAX_COUNTED_RUNS);
+    }
+}
+
+#[test]
+fn a_refused_policy_keeps_its_evidence_and_ages() {
+    let mut world = World::new();
+    world.succeed_all(1, 100);
+    world.fold(101);
+    let refusal = Refusal {
+        reason: mapa_refresh_crds::status::ReadyReason::UnknownTimeZone,
+        message: "no such zone".into(),
+    };
+    let folded = fold(Facts {
+        policy: &world.policy,
+        previous: &world.status,
+        plan: Err(&refusal),
+        desired: &[],
+        problems: &[],
+        runs: &world.runs,
+        now: at(200),
+    });
+    world.status = folded.status;
+    assert_eq!(world.condition(ConditionType::Ready), ("False", "UnknownTimeZone"));
+    assert_eq!(world.condition(ConditionType::Compliant), ("True", "Fresh"));
+    assert_eq!(folded.look_again, Some(at(1_890) + std::time::Duration::from_millis(1)));
+}
+
+/// The longest text that `clean` lets through, all of it escaped in JSON.
+fn filled(max: usize) -> String {
+    let mut text = "\"".repeat(max);
+    report::clean(&mut text, max);
+    text
+}
+
+#[test]
+fn i9_the_largest_status_stays_below_8_kib() {
+    let mut world = World::new();
+    world.policy =
+        policy(serde_json::json!({ "tasks": TaskName::ALL.map(|name| serde_json::json!({ "name": name })) }));
+    world.policy.metadata.name = Some("x".repeat(30));
+    world.plan = plan_of(&world.policy);
+    world.desired = desired(&world.policy, &world.plan, &RunnerSettings::default());
+    world.fold(0);
+    for task in &mut world.status.tasks {
+        task.schedule =
+            "0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29 * * * *".into();
+        task.total_retries = i64::MAX;
+        task.total_runs = i64::MAX;
+        for time in [
+            &mut task.last_schedule_time,
+            &mut task.last_success_time,
+            &mut task.last_failure_time,
+            &mut task.data_as_of,
+        ] {
+            *time = Some(whole_seconds(at(0)));
+        }
+        task.counted_until = Some(whole_seconds(at(0)));
+        task.counted_runs = vec!["01234567".into(); MAX_COUNTED_RUNS];
+        task.accepted_templates = vec!["x".repeat(32); MAX_ACCEPTED_TEMPLATES];
+        task.last_error = Some(LastError {
+            class: FaultClass::MissingClient,
+            code: "x".repeat(64),
+            message: filled(mapa_refresh_crds::status::MAX_ERROR_MESSAGE),
+        });
+    }
+    for condition in &mut world.status.conditions {
+        condition.message = filled(crate::conditions::MAX_MESSAGE);
+    }
+    let size = serde_json::to_vec(&world.status).unwrap().len();
+    assert!(size <= 8_192, "{size} bytes");
+}
+
+proptest! {
+    /// I4, I5 and I6 over random histories, with repeated folds, lost Jobs and restarts (the status is all that is kept).
+    #[test]
+    fn i4_i5_i6_hold_over_any_history(
+        history in prop::collection::vec((0_usize..3, 1_i64..900, any::<bool>(), any::<bool>(), any::<bool>()), 1..40)
+    ) {
+        let mut world = World::new();
+        let mut now = 0;
+        let mut expected_runs = 0;
+        let mut published = [None::<i64>; 3];
+        for (number, (task_index, step, succeeds, fold_now, forget)) in (1..).zip(history) {
+            now += step;
+            let task = TaskName::DEFAULT[task_index];
+            if succeeds {
+                world.succeed(task, number, now);
+                published[task_index] = Some(now - 10);
+            } else {
+                world.run(task, number, now, 2, failure());
+            }
+            expected_runs += 1;
+            if fold_now {
+                let before = world.status.clone();
+                world.fold(now + 1);
+                world.fold(now + 1);
+                prop_assert!(world.status.data_as_of.as_ref().map(|t| t.0) >= before.data_as_of.as_ref().map(|t| t.0));
+                prop_assert!(world.status.last_success_time.as_ref().map(|t| t.0) >= before.last_success_time.as_ref().map(|t| t.0));
+                let counted: i64 = world.status.tasks.iter().map(|task| task.total_runs).sum();
+                prop_assert_eq!(counted, expected_runs);
+                let oldest_public = published[1].min(published[2]);
+                let young = oldest_public.is_some_and(|moment| now + 1 - moment <= 1_800);
+                prop_assert_eq!(world.condition(ConditionType::Compliant).0 == "True", young);
+                if forget {
+                    world.runs.clear();
+                }
+            }
+        }
+    }
+}
