@@ -113,7 +113,7 @@ pub enum SuccessKind {
 pub struct RunError {
     /// Whether trying again may help.
     pub class: FaultClass,
-    /// Code: one of [`code`], a SQLSTATE or an ORA number. At most 64 bytes.
+    /// Code: one of [`code`], a SQLSTATE, an ORA number or the first word of a Redis error. At most 64 bytes.
     pub code: String,
     /// What happened and what to do, without secrets. At most [`MAX_ERROR_MESSAGE`] bytes.
     pub message: String,
@@ -156,7 +156,7 @@ pub struct Published {
     pub statistics: Option<MicroTime>,
 }
 
-/// Codes of faults that are not a database's own.
+/// Codes of faults that are not a database's or a cache's own.
 pub mod code {
     /// A Secret, or one of its keys, is missing, unreadable or malformed.
     pub const SECRET_INCOMPLETE: &str = "SecretIncomplete";
@@ -172,6 +172,10 @@ pub mod code {
     pub const PUBLISHED_DATA_TOO_OLD: &str = "PublishedDataTooOld";
     /// The view is older than allowed.
     pub const VIEW_TOO_OLD: &str = "ViewTooOld";
+    /// The cache can't be reached, or the connection to it broke.
+    pub const CACHE_UNREACHABLE: &str = "CacheUnreachable";
+    /// What is published lies in the future by the database's clock, which was set back.
+    pub const CLOCK_SET_BACK: &str = "ClockSetBack";
     /// An attempt took longer than `attemptTimeoutSeconds`.
     pub const ATTEMPT_TIMEOUT: &str = "AttemptTimeout";
     /// The run was ended by SIGTERM: deadline, replacement by the next run, or drain of the node.
