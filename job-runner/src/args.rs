@@ -1,0 +1,169 @@
+//! The command line. Every setting is a flag and an environment variable; the operator sets the variables.
+//!
+//! Settings are taken as text here and judged in [`crate::settings`]: a wrong one must end in a report, not only in a usage
+//! message that nobody reads in a pod.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use mapa_refresh_crds::{policy::TaskName, runner_env as env};
+
+/// Refreshes the view, builds and publishes the outage map and its statistics, and reports.
+#[derive(Debug, Parser)]
+#[command(name = "job-runner", version, after_help = EXIT_CODES, after_long_help = EXAMPLES)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a task once, with its retries
+    Run(RunArgs),
+    /// Check database, view, cache and the age of what is published; the same as `run health-check`
+    HealthCheck(SettingArgs),
+    /// Print the DDL that the database needs, for its administrator to run
+    Schema(SchemaArgs),
+}
+
+/// Arguments of `run`.
+#[derive(Debug, ClapArgs)]
+pub struct RunArgs {
+    /// refresh-mv-portal, refresh-mapa-cache, calcular-estatisticas or health-check
+    pub task: TaskName,
+    /// The settings.
+    #[command(flatten)]
+    pub settings: SettingArgs,
+}
+
+/// Settings of a run, unjudged.
+#[derive(Clone, Debug, Default, ClapArgs)]
+#[command(next_help_heading = "Settings")]
+pub struct SettingArgs {
+    /// Namespace of the policy; with its name the owner of what is published
+    #[arg(long, env = env::POLICY_NAMESPACE, hide_env_values = true)]
+    pub policy_namespace: Option<String>,
+    /// Name of the policy
+    #[arg(long, env = env::POLICY_NAME, hide_env_values = true)]
+    pub policy_name: Option<String>,
+    /// UID of the policy, for the report
+    #[arg(long, env = env::POLICY_UID, hide_env_values = true)]
+    pub policy_uid: Option<String>,
+    /// Hash of the target, for the report
+    #[arg(long, env = env::TARGET, hide_env_values = true)]
+    pub target: Option<String>,
+    /// UID of the pod, for the report
+    #[arg(long, env = env::POD_UID, hide_env_values = true)]
+    pub pod_uid: Option<String>,
+    /// Name of the Job: `<policy>-<task>-<minutes since 1970>` has a slot, any other name has none
+    #[arg(long, env = env::JOB_NAME, hide_env_values = true)]
+    pub job_name: Option<String>,
+    /// oracle or postgresql; must agree with the scheme of the Secret's url [default: oracle]
+    #[arg(long, env = env::DATABASE_KIND, hide_env_values = true)]
+    pub database_kind: Option<String>,
+    /// The materialized view, [SCHEMA.]NAME [default: RADAR.MV_PORTAL_PUBLICO]
+    #[arg(long, env = env::DATABASE_VIEW, hide_env_values = true)]
+    pub database_view: Option<String>,
+    /// Renamed columns: default=name,default=name
+    #[arg(long, env = env::DATABASE_COLUMNS, hide_env_values = true)]
+    pub database_columns: Option<String>,
+    /// Prefix of the published keys [default: mapa]
+    #[arg(long, env = env::CACHE_KEY_PREFIX, hide_env_values = true)]
+    pub cache_key_prefix: Option<String>,
+    /// IANA zone of the view's DATE columns [default: America/Boa_Vista]
+    #[arg(long, env = env::TIME_ZONE, hide_env_values = true)]
+    pub time_zone: Option<String>,
+    /// Area definition [default: RR]
+    #[arg(long, env = env::AREA, hide_env_values = true)]
+    pub area: Option<String>,
+    /// Minutes between two slots, 1 to 30 [default: 10]
+    #[arg(long, env = env::INTERVAL_MINUTES, hide_env_values = true)]
+    pub interval_minutes: Option<String>,
+    /// Oldest that the published data may be, in minutes [default: 30]
+    #[arg(long, env = env::MAX_DATA_AGE_MINUTES, hide_env_values = true)]
+    pub max_data_age_minutes: Option<String>,
+    /// Minutes by which this task's slot lies after the view's [default: the run does not wait for the view]
+    #[arg(long, env = env::VIEW_SLOT_LEAD_MINUTES, hide_env_values = true)]
+    pub view_slot_lead_minutes: Option<String>,
+    /// Retries after the first attempt, 0 to 10 [default: 3]
+    #[arg(long, env = env::MAX_RETRIES, hide_env_values = true)]
+    pub max_retries: Option<String>,
+    /// Seconds between two attempts, 0 to 600 [default: 120 for refresh-mv-portal, else 60]
+    #[arg(long, env = env::RETRY_DELAY_SECONDS, hide_env_values = true)]
+    pub retry_delay_seconds: Option<String>,
+    /// Seconds that one attempt may take [default: 300 for refresh-mv-portal, else 120]
+    #[arg(long, env = env::ATTEMPT_TIMEOUT_SECONDS, hide_env_values = true)]
+    pub attempt_timeout_seconds: Option<String>,
+    /// Seconds that the whole run may take [default: 60 × interval − 30]
+    #[arg(long, env = env::RUN_BUDGET_SECONDS, hide_env_values = true)]
+    pub run_budget_seconds: Option<String>,
+    /// Directory of the database's Secret: url, username, password, optionally ca.crt
+    #[arg(long, value_name = "DIR", default_value = env::DATABASE_SECRET_DIR)]
+    pub database_secret_dir: PathBuf,
+    /// Directory of the cache's Secret: url, optionally username, password, ca.crt
+    #[arg(long, value_name = "DIR", default_value = env::CACHE_SECRET_DIR)]
+    pub cache_secret_dir: PathBuf,
+    /// File that receives the report as well; the default is written only where it exists
+    #[arg(long, value_name = "FILE", default_value = env::TERMINATION_MESSAGE_PATH)]
+    pub termination_message_path: PathBuf,
+    /// error, warn, info or debug, on stderr [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<tracing::Level>,
+}
+
+/// Arguments of `schema`.
+#[derive(Debug, ClapArgs)]
+pub struct SchemaArgs {
+    /// postgresql
+    #[arg(long, env = env::DATABASE_KIND, hide_env_values = true)]
+    pub kind: String,
+    /// The materialized view, [SCHEMA.]NAME
+    #[arg(long, env = env::DATABASE_VIEW, hide_env_values = true, default_value = "RADAR.MV_PORTAL_PUBLICO")]
+    pub view: String,
+    /// Renamed columns: default=name,default=name
+    #[arg(long, env = env::DATABASE_COLUMNS, hide_env_values = true, default_value = "")]
+    pub columns: String,
+    /// The role by which the job-runner connects
+    #[arg(long, default_value = "mapa_refresh")]
+    pub role: String,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; also when a newer run had done it already
+  1  a transient fault outlasted the retries, the data is too old, or the run was terminated
+  2  a permanent fault or a wrong setting: somebody has to change something";
+
+const EXAMPLES: &str = "\
+Exit codes:
+  0  done; also when a newer run had done it already
+  1  a transient fault outlasted the retries, the data is too old, or the run was terminated
+  2  a permanent fault or a wrong setting: somebody has to change something
+
+Output: one line of JSON, the run's report, on stdout and in the termination message; logs on stderr.
+
+Examples:
+  In a pod, all settings given by the operator:
+    job-runner run refresh-mapa-cache
+
+  By hand, with the Secrets' keys as files in two directories:
+    job-runner run refresh-mv-portal --database-kind postgresql --database-secret-dir ./database
+
+  What the database's administrator has to run first:
+    job-runner schema --kind postgresql --view radar.mv_portal_publico --role mapa_refresh | psql -d radar";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_its_help_names_the_exit_codes() {
+        Args::command().debug_assert();
+        let help = Args::command().render_long_help().to_string();
+        assert!(help.contains("Examples:") && help.contains("Exit codes:"), "{help}");
+    }
+}

@@ -1,0 +1,208 @@
+//! From a Secret to a session.
+
+use std::{path::Path, str::FromStr, time::Duration};
+
+use mapa_refresh_crds::report::FaultClass;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::timeout;
+use tokio_postgres::{Config, NoTls, config::SslMode};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::{Postgres, error::Doing};
+use crate::{
+    database::{
+        DatabaseError,
+        name::{ColumnNames, ViewName},
+        sqlstate,
+    },
+    secret::{Scheme, Secret, SecretError, Store},
+    tls,
+};
+
+/// What the url should look like.
+const SCHEME: Scheme = "postgres://host:5432/database (as spec.database.kind is postgresql)";
+
+/// How long a connection may take. A silent host should cost less than an attempt.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where to connect, and how.
+pub struct Target {
+    config: Config,
+    tls: Option<MakeRustlsConnect>,
+    passwords: Vec<SecretString>,
+}
+
+impl Target {
+    /// Reads the Secret mounted at `dir`.
+    ///
+    /// TLS is used when the url says `sslmode=require` (or `verify-ca`, `verify-full`) or the Secret has a `ca.crt`; the
+    /// server's certificate and name are then always verified, against `ca.crt` or else the public authorities.
+    ///
+    /// # Errors
+    /// When the Secret, or a key of it, is missing or malformed.
+    pub fn from_secret(dir: &Path) -> Result<Self, SecretError> {
+        let secret = Secret::read(Store::Database, dir, SCHEME)?;
+        let wrong =
+            |key: &str, problem: &dyn std::fmt::Display| SecretError::new(Store::Database, dir, key, problem, SCHEME);
+        let url = secret.url.expose_secret();
+        if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
+            return Err(wrong("url", &"does not begin with postgres://"));
+        }
+        let (url, sslmode) = without_sslmode(url);
+        let mut config = Config::from_str(&url).map_err(|error| wrong("url", &Malformed(&error)))?;
+        if config.get_hosts().is_empty() {
+            return Err(wrong("url", &"names no host"));
+        }
+        if let Some(username) = &secret.username {
+            config.user(username);
+        } else if config.get_user().is_none() {
+            return Err(wrong("username", &"is missing, and the url names no user"));
+        }
+        let mut passwords: Vec<SecretString> = config
+            .get_password()
+            .map(|password| String::from_utf8_lossy(password).into_owned().into())
+            .into_iter()
+            .collect();
+        passwords.extend(written_password(&url));
+        if let Some(password) = secret.password {
+            config.password(password.expose_secret());
+            passwords.push(password);
+        } else if config.get_password().is_none() {
+            return Err(wrong("password", &"is missing, and the url has none"));
+        }
+        let ca = secret.ca.as_deref();
+        let tls = match (sslmode.as_deref(), ca) {
+            (Some("disable"), _) | (None | Some("allow" | "prefer"), None) => None,
+            (None | Some("allow" | "prefer" | "require" | "verify-ca" | "verify-full"), _) => Some(
+                MakeRustlsConnect::new(tls::client(ca).map_err(|error| wrong("ca.crt", &error))?),
+            ),
+            (Some(_), _) => return Err(wrong("url", &"has an unknown sslmode: disable, require or verify-full")),
+        };
+        config.ssl_mode(if tls.is_some() {
+            SslMode::Require
+        } else {
+            SslMode::Disable
+        });
+        config.application_name("mapa-refresh-job-runner");
+        Ok(Self { config, tls, passwords })
+    }
+
+    /// Every password that came with the Secret: none may appear in a message.
+    #[must_use]
+    pub fn passwords(&self) -> &[SecretString] {
+        &self.passwords
+    }
+
+    /// Opens a session for `view`. No statement in it runs longer than `statement_timeout`.
+    ///
+    /// # Errors
+    /// When the server can't be reached within ten seconds, or refuses.
+    pub async fn connect(
+        &self,
+        view: &ViewName,
+        columns: &ColumnNames,
+        statement_timeout: Duration,
+    ) -> Result<Postgres, DatabaseError> {
+        let connecting = async {
+            match &self.tls {
+                Some(tls) => self
+                    .config
+                    .connect(tls.clone())
+                    .await
+                    .map(|(client, connection)| (client, tokio::spawn(quiet(connection)))),
+                None => self
+                    .config
+                    .connect(NoTls)
+                    .await
+                    .map(|(client, connection)| (client, tokio::spawn(quiet(connection)))),
+            }
+        };
+        let (client, connection) = match timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(connected) => connected.doing(&format!("connecting to {}", self.place()))?,
+            Err(_) => return Err(self.silent()),
+        };
+        Ok(Postgres {
+            client,
+            connection,
+            tls: self.tls.clone(),
+            name: view.clone(),
+            columns: columns.clone(),
+            view: None,
+            statement_timeout,
+        })
+    }
+
+    fn silent(&self) -> DatabaseError {
+        let seconds = CONNECT_TIMEOUT.as_secs();
+        DatabaseError {
+            class: FaultClass::Transient,
+            code: sqlstate::UNABLE_TO_CONNECT.into(),
+            message: format!("connecting to {}: no answer within {seconds} s", self.place()),
+        }
+    }
+
+    fn place(&self) -> String {
+        let hosts: Vec<_> = self
+            .config
+            .get_hosts()
+            .iter()
+            .map(|host| match host {
+                tokio_postgres::config::Host::Tcp(name) => name.clone(),
+                tokio_postgres::config::Host::Unix(path) => path.display().to_string(),
+            })
+            .collect();
+        let ports: Vec<_> = self.config.get_ports().iter().map(u16::to_string).collect();
+        let ports = if ports.is_empty() {
+            "5432".to_owned()
+        } else {
+            ports.join(",")
+        };
+        format!("{}:{ports}", hosts.join(","))
+    }
+}
+
+/// An error of the connection reaches whoever uses the client; here it would be said twice.
+async fn quiet<T>(connection: impl Future<Output = Result<(), T>>) {
+    let _ = connection.await;
+}
+
+/// The url without its parameter `sslmode`, and that parameter: the driver doesn't know `verify-full`.
+fn without_sslmode(url: &str) -> (String, Option<String>) {
+    let Some((base, query)) = url.split_once('?') else {
+        return (url.to_owned(), None);
+    };
+    let (mut mode, mut others) = (None, Vec::new());
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        match parameter.strip_prefix("sslmode=") {
+            Some(value) => mode = Some(value.to_owned()),
+            None => others.push(parameter),
+        }
+    }
+    let url = if others.is_empty() {
+        base.to_owned()
+    } else {
+        format!("{base}?{}", others.join("&"))
+    };
+    (url, mode)
+}
+
+/// The password as the url spells it, escapes and all.
+fn written_password(url: &str) -> Option<SecretString> {
+    let (_, rest) = url.split_once("://")?;
+    let (user, _) = rest.split_once('@')?;
+    let (_, password) = user.split_once(':')?;
+    Some(password.to_owned().into())
+}
+
+/// Why the driver can't read the url: the name of the parameter, never its value.
+struct Malformed<'a>(&'a tokio_postgres::Error);
+
+impl std::fmt::Display for Malformed<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("is malformed")?;
+        match std::error::Error::source(self.0) {
+            Some(cause) => write!(f, " ({cause})"),
+            None => Ok(()),
+        }
+    }
+}

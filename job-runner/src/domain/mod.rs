@@ -1,0 +1,17 @@
+//! From rows to documents: pure, without I/O and without a clock. The only moment that counts is the view's stamp.
+
+pub mod area;
+pub mod document;
+pub mod faixa;
+pub mod geojson;
+pub mod map_document;
+pub mod outage;
+pub mod row;
+pub mod statistics;
+pub mod status;
+pub mod time;
+
+#[cfg(test)]
+mod document_tests;
+#[cfg(test)]
+mod outage_tests;

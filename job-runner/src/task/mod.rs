@@ -1,0 +1,174 @@
+//! The tasks: what one attempt of each does.
+
+mod health_check;
+mod publish_map;
+mod publish_statistics;
+mod published;
+mod refresh_view;
+pub mod slot;
+mod view;
+
+use std::{cell::RefCell, collections::BTreeMap, future::ready};
+
+use chrono::{DateTime, Utc};
+use mapa_refresh_crds::{
+    policy::{DatabaseKind, TaskName},
+    report::{FaultClass, Publication, Published, SuccessKind, code},
+};
+use secrecy::SecretString;
+use tokio::time::Instant;
+
+use crate::{
+    cache,
+    database::{Database, Interrupt, Reading, postgres},
+    domain::time::Stamp,
+    fault::Fault,
+    secret::{Secret, Store},
+    settings::Settings,
+    stop::Stop,
+};
+
+/// What a run works with.
+#[derive(Debug)]
+pub struct Context {
+    /// What it was told.
+    pub settings: Settings,
+    /// The wall clock: slots are moments on it.
+    pub now: fn() -> DateTime<Utc>,
+    /// When the run stops waiting for the view.
+    pub wait_ends: Instant,
+    /// What the report carries besides the result, whatever that is.
+    pub notes: RefCell<Notes>,
+    /// Passwords met so far: no message may hold one.
+    pub passwords: RefCell<Vec<SecretString>>,
+}
+
+/// What the report carries besides the result.
+#[derive(Clone, Debug, Default)]
+pub struct Notes {
+    /// What the health-check found published.
+    pub published: Option<Published>,
+    /// Recent publications of the task's document, newest first.
+    pub publications: Vec<Publication>,
+}
+
+/// Evidence of a successful attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Done {
+    /// What happened.
+    pub kind: SuccessKind,
+    /// When the data was true in the database.
+    pub stamp: Stamp,
+    /// How old it was by the database's clock, in seconds.
+    pub age_seconds: f64,
+    /// When that was read.
+    pub read_at: Instant,
+    /// Rows.
+    pub records: u64,
+    /// Rows repaired, by what.
+    pub repaired: BTreeMap<String, u64>,
+    /// Rows left out, by why.
+    pub quarantined: BTreeMap<String, u64>,
+    /// Whether the view's refresh of this slot was not awaited to its end.
+    pub built_from_stale_view: bool,
+}
+
+impl Done {
+    /// Evidence about the view itself.
+    #[must_use]
+    pub fn with_view(kind: SuccessKind, reading: Reading, records: u64) -> Self {
+        Self {
+            kind,
+            stamp: reading.stamp,
+            age_seconds: reading.age_seconds,
+            read_at: reading.at,
+            records,
+            repaired: BTreeMap::new(),
+            quarantined: BTreeMap::new(),
+            built_from_stale_view: false,
+        }
+    }
+}
+
+/// One attempt of the run's task.
+///
+/// # Errors
+/// Why it failed; nothing that was published before is lost then.
+pub async fn attempt(context: &Context, stop: &Stop) -> Result<Done, Fault> {
+    let result = match context.settings.task {
+        TaskName::HealthCheck => health_check::attempt(context, stop).await,
+        TaskName::RefreshMvPortal | TaskName::RefreshMapaCache | TaskName::CalcularEstatisticas => {
+            let mut database = connect_database(context, stop).await?;
+            let interrupt = database.interrupt();
+            stop.bound(work(context, stop, &mut database), interrupt.interrupt())
+                .await
+        }
+    };
+    result.map_err(|fault| fault.without(&context.passwords.borrow()))
+}
+
+async fn work(context: &Context, stop: &Stop, database: &mut impl Database) -> Result<Done, Fault> {
+    match context.settings.task {
+        TaskName::RefreshMvPortal => refresh_view::refresh(context, database).await,
+        TaskName::RefreshMapaCache => publish_map::publish(context, stop, database).await,
+        TaskName::CalcularEstatisticas => publish_statistics::publish(context, stop, database).await,
+        TaskName::HealthCheck => health_check::view(context, database).await,
+    }
+}
+
+/// Opens a session. Each attempt has its own: the last one may have failed for the state of its session.
+async fn connect_database(context: &Context, stop: &Stop) -> Result<postgres::Postgres, Fault> {
+    let settings = &context.settings.database;
+    match settings.kind {
+        DatabaseKind::Postgresql => {
+            let target = postgres::Target::from_secret(&settings.secret_dir)
+                .map_err(|error| Fault::permanent(code::SECRET_INCOMPLETE, error))?;
+            context.passwords.borrow_mut().extend_from_slice(target.passwords());
+            let limit = stop.remaining();
+            let connecting = async { Ok(target.connect(&settings.view, &settings.columns, limit).await?) };
+            stop.bound(connecting, ready(()))
+                .await
+                .map_err(|fault| fault.without(target.passwords()))
+        }
+        DatabaseKind::Oracle => Err(no_oracle(context)),
+    }
+}
+
+/// This runner has no Oracle driver; but a wrong Secret is said first, for that is what the admin can mend.
+fn no_oracle(context: &Context) -> Fault {
+    use secrecy::ExposeSecret;
+    const SCHEME: &str = "oracle://host:1521/SERVICE (as spec.database.kind is oracle)";
+    let dir = &context.settings.database.secret_dir;
+    match Secret::read(Store::Database, dir, SCHEME) {
+        Err(error) => Fault::permanent(code::SECRET_INCOMPLETE, error),
+        Ok(secret) if !secret.url.expose_secret().starts_with("oracle://") => {
+            let error =
+                crate::secret::SecretError::new(Store::Database, dir, "url", "does not begin with oracle://", SCHEME);
+            Fault::permanent(code::SECRET_INCOMPLETE, error)
+        }
+        Ok(_) => Fault::new(
+            FaultClass::MissingClient,
+            code::INVALID_CONFIGURATION,
+            "this job-runner has no Oracle driver: --runner-image-oracle of the operator should name an image that has it",
+        ),
+    }
+}
+
+/// Connects to the cache.
+async fn connect_cache(context: &Context) -> Result<cache::Cache, Fault> {
+    let settings = &context.settings.cache;
+    let target = cache::Target::from_secret(&settings.secret_dir)
+        .map_err(|error| Fault::permanent(code::SECRET_INCOMPLETE, error))?;
+    context.passwords.borrow_mut().extend_from_slice(target.passwords());
+    Ok(target.connect(&settings.key_prefix).await?)
+}
+
+/// The owner of what is published.
+fn owner(context: &Context) -> Result<&str, Fault> {
+    // Judged with the settings; a task that publishes always has one.
+    context
+        .settings
+        .owner
+        .as_deref()
+        .ok_or_else(|| Fault::permanent(code::INVALID_CONFIGURATION, "the policy has no name"))
+}

@@ -1,0 +1,82 @@
+//! Publishing a document, and what came of it as evidence.
+
+use mapa_refresh_crds::report::{SuccessKind, code};
+use serde::Serialize;
+
+use super::{Context, Done, connect_cache, owner, view::Content};
+use crate::{
+    cache::{Document, Lifetimes, Outcome, Request},
+    domain::time::Stamp,
+    fault::Fault,
+};
+
+/// What is published may lie this far in the future by the database's clock before that clock is known to have been set back.
+const CLOCK_TOLERANCE_SECONDS: f64 = 60.0;
+
+/// Publishes what was built from `content`.
+pub(super) async fn publish(
+    context: &Context,
+    which: Document,
+    content: &Content,
+    document: &impl Serialize,
+    sibling: Option<&impl Serialize>,
+) -> Result<Done, Fault> {
+    let mut cache = connect_cache(context).await?;
+    let request = Request {
+        document: which,
+        owner: owner(context)?,
+        stamp: content.reading.stamp,
+        records: content.outages.active().len(),
+        lifetimes: Lifetimes::of(which, context.settings.interval_minutes),
+    };
+    let outcome = cache.publish(&request, document, sibling).await?;
+    context.notes.borrow_mut().publications.clone_from(&outcome.log);
+    if let Some(owner) = &outcome.taken_over_from {
+        tracing::warn!(
+            "took {} over from policy {owner}, whose data was more than 60 min old",
+            cache.key(which)
+        );
+    }
+    evidence(content, &outcome)
+}
+
+fn evidence(content: &Content, outcome: &Outcome) -> Result<Done, Fault> {
+    let Content {
+        outages,
+        reading,
+        built_from_stale_view,
+    } = content;
+    let kind = if outcome.published {
+        SuccessKind::Published
+    } else {
+        SuccessKind::Fenced
+    };
+    let age_seconds = age_of(outcome.stamp, content);
+    if age_seconds < -CLOCK_TOLERANCE_SECONDS {
+        return Err(Fault::transient(
+            code::CLOCK_SET_BACK,
+            format_args!(
+                "what is published ({}) lies {:.0} s in the future by the database's clock, which was set back: wait, or delete the \
+                 key that ends in :meta",
+                outcome.stamp.to_utc(),
+                -age_seconds
+            ),
+        ));
+    }
+    tracing::info!(kind = ?kind, data_as_of = %outcome.stamp.to_utc(), records = outages.active().len(), "published");
+    Ok(Done {
+        kind,
+        stamp: outcome.stamp,
+        age_seconds,
+        read_at: reading.at,
+        records: outages.active().len() as u64,
+        repaired: outages.repaired(),
+        quarantined: outages.quarantined(),
+        built_from_stale_view: *built_from_stale_view,
+    })
+}
+
+/// Age of what is published by the database's clock, by which its stamp was set, too.
+fn age_of(published: Stamp, content: &Content) -> f64 {
+    content.reading.age_seconds - published.seconds_since(content.reading.stamp)
+}
