@@ -1,1 +1,189 @@
+//! Tests of the documents: each for itself, and that those of one generation agree.
 
+use std::{borrow::Cow, str::FromStr};
+
+use proptest::prelude::*;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{
+    document::write_after_brace,
+    faixa::Faixa,
+    geojson::FeatureCollection,
+    map_document::MapDocument,
+    outage::Outages,
+    outage_tests::{any_row, good, outages},
+    row::Row,
+    statistics::Statistics,
+};
+
+/// The document as readers see it.
+fn published(document: &impl Serialize) -> String {
+    let mut text = b"{\"publishedAt\":\"2026-11-23T19:00:01.000000Z\",".to_vec();
+    write_after_brace(document, &mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+fn parsed(document: &impl Serialize) -> Value {
+    serde_json::from_str(&published(document)).unwrap()
+}
+
+fn with(rows: &[Row<'_>]) -> Outages {
+    let mut outages = outages();
+    rows.iter().for_each(|row| outages.add(row));
+    outages
+}
+
+#[test]
+fn the_map_has_every_item_of_the_contract() {
+    let map = parsed(&MapDocument::new(&with(&[good("42")])));
+    let expected = json!({
+        "publishedAt": "2026-11-23T19:00:01.000000Z",
+        "schemaVersion": 1,
+        "generation": 1_795_460_400_000_000_u64,
+        "dataAsOf": "2026-11-23T19:00:00.000000Z",
+        "total": 1,
+        "interrupcoes": [{
+            "id": 42, "numeroOcorrencia": "2026-001", "codigoIbge": "1400100", "nomeMunicipio": "Boa Vista", "bairro": "Caçari",
+            "coordenadas": { "latitude": 2.8235, "longitude": -60.6758 }, "tipo": "PROGRAMADA",
+            "dataInicio": "2026-11-23T12:55:00-04:00", "previsaoRestabelecimento": "2026-11-23T16:00:00-04:00", "causa": "Vento",
+            "causaConhecida": true, "status": "EM_EXECUCAO", "faixaDuracao": "DE_1_A_3H", "duracaoMinutos": 125, "duracao": "02:05",
+            "chi": 25.0, "ucsAfetadas": 12, "equipesDesignadas": 2,
+        }],
+    });
+    assert_eq!(map, expected);
+}
+
+#[test]
+fn the_statistics_have_the_contracts_keys_and_the_richer_set() {
+    let centro = Row {
+        bairro: Some("Centro".into()),
+        status_codigo: Some("P".into()),
+        ..good("43")
+    };
+    let statistics = parsed(&Statistics::new(&with(&[good("42"), centro])));
+    assert_eq!(statistics["total_interrupcoes"], 2);
+    assert_eq!(statistics["total_ucs_afetadas"], 24);
+    assert_eq!(statistics["chi_total"], 50.0);
+    assert_eq!(statistics["equipes_em_campo"], 4);
+    assert_eq!(statistics["por_municipio"], json!({ "1400100": 2 }));
+    let faixas: Vec<_> = statistics["por_faixa"].as_object().unwrap().keys().cloned().collect();
+    let mut all: Vec<_> = Faixa::ALL.iter().map(|faixa| faixa.as_str()).collect();
+    all.sort_unstable();
+    assert_eq!(faixas, all, "all seven, also without outages");
+    assert_eq!(
+        statistics["municipios"][0],
+        json!({ "codigo_ibge": "1400100", "nome": "Boa Vista", "interrupcoes": 2, "ucs_afetadas": 24, "chi": 50.0, "equipes": 4 })
+    );
+    assert_eq!(statistics["bairros"][0]["bairro"], "Caçari");
+    assert_eq!(statistics["bairros"][0]["ucs_por_faixa"]["DE_1_A_3H"], 12);
+    assert_eq!(statistics["tipos"]["NAO_PROGRAMADA"]["interrupcoes"], 0);
+    assert_eq!(statistics["status"]["EM_PREPARACAO"]["interrupcoes"], 1);
+    assert_eq!(statistics["faixas"]["DE_1_A_3H"]["chi"], 50.0);
+}
+
+#[test]
+fn geojson_is_valid_and_has_longitude_first() {
+    let nowhere = Row {
+        latitude: None,
+        ..good("43")
+    };
+    let text = published(&FeatureCollection::new(&with(&[good("42"), nowhere])));
+    let geojson::GeoJson::FeatureCollection(collection) = geojson::GeoJson::from_str(&text).unwrap() else {
+        panic!("no FeatureCollection")
+    };
+    let place = collection.features[0].geometry.as_ref().unwrap();
+    assert_eq!(
+        serde_json::to_value(place).unwrap(),
+        json!({ "type": "Point", "coordinates": [-60.6758, 2.8235] })
+    );
+    assert!(collection.features[1].geometry.is_none(), "counted, but nowhere");
+    assert_eq!(collection.features[0].property("corFaixa"), Some(&json!("#8BC34A")));
+}
+
+#[test]
+fn lesson_09_no_outage_is_a_dated_document() {
+    let none = with(&[]);
+    let map = parsed(&MapDocument::new(&none));
+    assert_eq!(
+        (&map["total"], &map["dataAsOf"]),
+        (&json!(0), &json!("2026-11-23T19:00:00.000000Z"))
+    );
+    assert_eq!(map["interrupcoes"], json!([]));
+    let statistics = parsed(&Statistics::new(&none));
+    assert_eq!(
+        (&statistics["total_interrupcoes"], &statistics["chi_total"]),
+        (&json!(0), &json!(0.0))
+    );
+    assert_eq!(statistics["por_municipio"], json!({}));
+}
+
+#[test]
+fn lesson_10_equal_generations_have_equal_content() {
+    let once = published(&MapDocument::new(&with(&[good("1"), good("2")])));
+    let again = published(&MapDocument::new(&with(&[good("1"), good("2")])));
+    assert_eq!(once, again);
+}
+
+#[test]
+fn hostile_text_stays_data() {
+    for hostile in [
+        "</script><script>alert(1)</script>",
+        "\u{1b}[31mvermelho\u{7}",
+        "\"}],\"total\":0,\"x\":[{\"",
+        "𝕊 😀 \u{202E}esrever",
+        "'; DROP TABLE interrupcao; --",
+        &"ç".repeat(500),
+    ] {
+        let row = Row {
+            causa: Some(Cow::from(hostile)),
+            bairro: Some(Cow::from(hostile)),
+            ..good("1")
+        };
+        let outages = with(&[row]);
+        let map = parsed(&MapDocument::new(&outages));
+        assert_eq!(
+            (&map["total"], &map["interrupcoes"][0]["causa"]),
+            (&json!(1), &json!(hostile))
+        );
+        assert_eq!(parsed(&Statistics::new(&outages))["bairros"][0]["bairro"], hostile);
+        assert!(
+            !published(&MapDocument::new(&outages)).contains('\u{1b}'),
+            "escaped on the wire"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_documents_of_one_generation_agree(rows in prop::collection::vec(any_row(), 0..60)) {
+        let outages = with(&rows);
+        let (map, statistics) = (parsed(&MapDocument::new(&outages)), parsed(&Statistics::new(&outages)));
+        let geojson = published(&FeatureCollection::new(&outages));
+        let items = map["interrupcoes"].as_array().unwrap();
+        let sum = |field: &str| items.iter().map(|item| item[field].as_u64().unwrap()).sum::<u64>();
+
+        prop_assert_eq!(map["total"].as_u64(), Some(items.len() as u64));
+        prop_assert_eq!(&statistics["total_interrupcoes"], &map["total"]);
+        prop_assert_eq!(statistics["total_ucs_afetadas"].as_u64().unwrap(), sum("ucsAfetadas"));
+        prop_assert_eq!(statistics["equipes_em_campo"].as_u64().unwrap(), sum("equipesDesignadas"));
+        let chi: f64 = items.iter().map(|item| item["chi"].as_f64().unwrap()).sum();
+        prop_assert!((statistics["chi_total"].as_f64().unwrap() - chi).abs() <= chi * 1e-9);
+
+        for (by, key) in [("por_faixa", None), ("por_municipio", None), ("faixas", Some("interrupcoes")), ("tipos", Some("interrupcoes")), ("status", Some("interrupcoes"))] {
+            let counts = statistics[by].as_object().unwrap().values();
+            let total: u64 = counts.map(|value| key.map_or(value, |key| &value[key]).as_u64().unwrap()).sum();
+            prop_assert_eq!(total, items.len() as u64, "{}", by);
+        }
+        for by in ["municipios", "bairros"] {
+            let total: u64 = statistics[by].as_array().unwrap().iter().map(|figures| figures["ucs_afetadas"].as_u64().unwrap()).sum();
+            prop_assert_eq!(total, sum("ucsAfetadas"), "{}", by);
+        }
+        for bairro in statistics["bairros"].as_array().unwrap() {
+            let by_range: u64 = bairro["ucs_por_faixa"].as_object().unwrap().values().map(|ucs| ucs.as_u64().unwrap()).sum();
+            prop_assert_eq!(Some(by_range), bairro["ucs_afetadas"].as_u64());
+        }
+        let geojson::GeoJson::FeatureCollection(collection) = geojson::GeoJson::from_str(&geojson).unwrap() else { panic!() };
+        prop_assert_eq!(collection.features.len(), items.len());
+    }
+}
