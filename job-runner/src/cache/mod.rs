@@ -192,6 +192,9 @@ impl Target {
             }
             auth.arg(password.expose_secret());
             auth.exec_async(&mut connection).await.doing("logging in")?;
+        } else {
+            // A server that asks for a password says so clearly to a small command only.
+            cmd("PING").exec_async(&mut connection).await.doing(&doing)?;
         }
         if self.database != 0 {
             cmd("SELECT")

@@ -1,0 +1,276 @@
+//! Stores that are down, hang or refuse; signals; deadlines.
+
+use std::{sync::Arc, time::Duration};
+
+use mapa_refresh_crds::report::FaultClass;
+use redis::Commands;
+
+use crate::{
+    servers::{Postgres, free_port, wait_until},
+    world::{CACHE_PASSWORD, World},
+};
+
+const VIEW: &str = "refresh-mv-portal";
+const MAP: &str = "refresh-mapa-cache";
+
+/// A run may take so much longer than its limits.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A view whose refresh takes a minute.
+fn slow_view(world: &World) {
+    world.outage(1, 90, "");
+    world.succeed(VIEW);
+    world.sql("DROP MATERIALIZED VIEW radar.mv_portal_publico; CREATE MATERIALIZED VIEW radar.mv_portal_publico AS SELECT *, pg_sleep(60)::text AS x FROM radar.interrupcao WITH NO DATA; CREATE UNIQUE INDEX ON radar.mv_portal_publico (linha); ALTER MATERIALIZED VIEW radar.mv_portal_publico OWNER TO mapa_refresh");
+}
+
+fn is_refreshing(world: &World) -> bool {
+    world.sql("SELECT count(*) FROM pg_stat_activity WHERE usename = 'mapa_refresh' AND datname = current_database() AND state = 'active' AND query LIKE 'REFRESH%'") != "0"
+}
+
+#[test]
+fn a_database_that_is_down_is_tried_again_as_the_policy_says() {
+    let world = World::new();
+    let dead = format!("postgres://127.0.0.1:{}/x", free_port());
+    world.secret("database", &[("url", &dead), ("username", "u"), ("password", "p")]);
+    let run = world
+        .runner(VIEW)
+        .env("MAPA_MAX_RETRIES", "2")
+        .env("MAPA_RETRY_DELAY_SECONDS", "1")
+        .run();
+    let error = run.failure(1);
+    assert_eq!((error.class, error.code.as_str()), (FaultClass::Transient, "08001"));
+    assert_eq!(run.report.retries(), 2);
+    assert!(
+        run.report
+            .attempts
+            .iter()
+            .all(|attempt| attempt.code.as_deref() == Some("08001"))
+    );
+    assert!(run.took >= Duration::from_secs(2));
+}
+
+#[test]
+fn a_wrong_password_is_tried_once() {
+    let postgres = Arc::new(Postgres::start());
+    let world = World::on(Arc::clone(&postgres));
+    let url = format!("postgres://127.0.0.1:{}/{}", postgres.port(), world.database);
+    world.secret(
+        "database",
+        &[
+            ("url", &url),
+            ("username", "mapa_refresh"),
+            ("password", "c4n4ry-wrong"),
+        ],
+    );
+    for task in [VIEW, MAP] {
+        let run = world
+            .runner(task)
+            .env("MAPA_MAX_RETRIES", "3")
+            .env("MAPA_RETRY_DELAY_SECONDS", "0")
+            .run();
+        let error = run.failure(2);
+        assert_eq!(
+            (error.code.as_str(), run.report.attempts.len()),
+            ("CredentialsRejected", 1),
+            "{error:?}"
+        );
+        assert!(error.message.contains("password authentication failed"), "{error:?}");
+    }
+    assert_eq!(
+        postgres.log().matches("password authentication failed").count(),
+        2,
+        "one per run"
+    );
+}
+
+#[test]
+fn a_server_that_hangs_costs_at_most_the_deadline_and_five_seconds() {
+    let postgres = Arc::new(Postgres::start());
+    let world = World::on(Arc::clone(&postgres));
+    world.outage(1, 90, "");
+    world.succeed(VIEW);
+    postgres.stall(true);
+    let run = world
+        .runner(MAP)
+        .env("MAPA_ATTEMPT_TIMEOUT_SECONDS", "2")
+        .env("MAPA_RUN_BUDGET_SECONDS", "3")
+        .run();
+    assert_eq!(run.failure(1).code, "AttemptTimeout");
+    assert!(run.took < Duration::from_secs(3) + GRACE, "{:?}", run.took);
+
+    let running = world.runner(MAP).start();
+    running.terminate();
+    let run = running.finish();
+    assert!(run.took < GRACE, "{:?}", run.took);
+    postgres.stall(false);
+}
+
+#[test]
+fn a_server_that_hangs_in_the_middle_of_a_statement_does_not_hold_the_runner() {
+    let postgres = Arc::new(Postgres::start());
+    let world = World::on(Arc::clone(&postgres));
+    slow_view(&world);
+    let running = world.runner(VIEW).start();
+    wait_until("the view is being refreshed", || is_refreshing(&world));
+    postgres.stall(true);
+    let began = std::time::Instant::now();
+    running.terminate();
+    let run = running.finish();
+    assert!(began.elapsed() < GRACE, "{:?}", began.elapsed());
+    assert_eq!(run.failure(1).code, "Terminated");
+    postgres.stall(false);
+}
+
+#[test]
+fn sigterm_stops_the_statement_in_the_database_and_leaves_a_report() {
+    let world = World::new();
+    slow_view(&world);
+    let before = world.stamp();
+    let running = world.runner(VIEW).start();
+    wait_until("the view is being refreshed", || is_refreshing(&world));
+    let began = std::time::Instant::now();
+    running.terminate();
+    let run = running.finish();
+    assert!(began.elapsed() < GRACE);
+    let error = run.failure(1);
+    assert_eq!(
+        (error.class, error.code.as_str()),
+        (FaultClass::Transient, "Terminated")
+    );
+    assert_eq!(run.report.attempts.len(), 1);
+    wait_until("the statement ends", || !is_refreshing(&world));
+    assert_eq!(world.stamp(), before);
+}
+
+#[test]
+fn an_attempt_that_takes_too_long_is_stopped_and_tried_again() {
+    let world = World::new();
+    slow_view(&world);
+    let run = world
+        .runner(VIEW)
+        .env("MAPA_ATTEMPT_TIMEOUT_SECONDS", "1")
+        .env("MAPA_MAX_RETRIES", "1")
+        .env("MAPA_RETRY_DELAY_SECONDS", "0")
+        .run();
+    assert!(
+        ["AttemptTimeout", "57014"].contains(&run.failure(1).code.as_str()),
+        "{run:?}"
+    );
+    assert_eq!(run.report.attempts.len(), 2);
+    wait_until("the statement ends", || !is_refreshing(&world));
+}
+
+#[test]
+fn lesson_06_a_retry_that_cannot_end_before_the_deadline_is_not_begun_and_that_is_said() {
+    let world = World::new();
+    let dead = format!("postgres://127.0.0.1:{}/x", free_port());
+    world.secret("database", &[("url", &dead), ("username", "u"), ("password", "p")]);
+    let run = world
+        .runner(VIEW)
+        .env("MAPA_MAX_RETRIES", "3")
+        .env("MAPA_RETRY_DELAY_SECONDS", "60")
+        .env("MAPA_RUN_BUDGET_SECONDS", "30")
+        .run();
+    let error = run.failure(1);
+    assert!(error.message.contains("not tried again"), "{error:?}");
+    assert!(run.took < Duration::from_secs(5));
+}
+
+#[test]
+fn whatever_the_caches_fault_what_was_published_stays() {
+    let world = World::new();
+    world.outage(1, 90, "");
+    world.succeed(VIEW);
+    world.succeed(MAP);
+    let before = world.document("mapa:interrupcoes");
+    world.succeed(VIEW);
+    let mut cache = world.cache();
+    let mut config = |arguments: &[&str]| redis::cmd("CONFIG").arg("SET").arg(arguments).exec(&mut cache).unwrap();
+
+    config(&["maxmemory", "1", "maxmemory-policy", "noeviction"]);
+    let full = world.runner(MAP).run().failure(1);
+    assert_eq!(
+        (full.class, full.code.as_str()),
+        (FaultClass::Transient, "OOM"),
+        "{full:?}"
+    );
+    config(&["maxmemory", "0"]);
+
+    config(&["min-replicas-to-write", "1"]);
+    assert_eq!(world.runner(MAP).run().failure(1).code, "NOREPLICAS");
+    config(&["min-replicas-to-write", "0"]);
+
+    redis::cmd("REPLICAOF")
+        .arg("127.0.0.1")
+        .arg(free_port())
+        .exec(&mut cache)
+        .unwrap();
+    let replica = world.runner(MAP).run().failure(1);
+    assert_eq!(
+        (replica.class, replica.code.as_str()),
+        (FaultClass::Transient, "READONLY"),
+        "{replica:?}"
+    );
+    redis::cmd("REPLICAOF").arg("NO").arg("ONE").exec(&mut cache).unwrap();
+
+    world.redis.stall(true);
+    let hung = world.runner(MAP).env("MAPA_ATTEMPT_TIMEOUT_SECONDS", "2").run();
+    assert_eq!(hung.failure(1).code, "AttemptTimeout");
+    assert!(hung.took < Duration::from_secs(2) + GRACE);
+    world.redis.stall(false);
+
+    let url = format!("redis://127.0.0.1:{}", world.redis.port());
+    for keys in [
+        &[("url", url.as_str()), ("password", "c4n4ry-wrong")][..],
+        &[("url", url.as_str())][..],
+    ] {
+        world.secret("cache", keys);
+        let run = world.runner(MAP).env("MAPA_MAX_RETRIES", "3").run();
+        assert_eq!(
+            (run.failure(2).code.as_str(), run.report.attempts.len()),
+            ("CredentialsRejected", 1),
+            "{run:?}"
+        );
+    }
+    world.secret(
+        "cache",
+        &[
+            ("url", &format!("redis://127.0.0.1:{}", free_port())),
+            ("password", CACHE_PASSWORD),
+        ],
+    );
+    let gone = world.runner(MAP).run().failure(1);
+    assert_eq!(
+        (gone.class, gone.code.as_str()),
+        (FaultClass::Transient, "CacheUnreachable")
+    );
+
+    assert_eq!(world.document("mapa:interrupcoes"), before);
+}
+
+#[test]
+fn a_user_without_permission_is_told_what_is_needed() {
+    let world = World::new();
+    world.succeed(VIEW);
+    let mut cache = world.cache();
+    redis::cmd("ACL")
+        .arg(&["SETUSER", "mapa", "on", &format!(">{CACHE_PASSWORD}"), "+@read", "~*"])
+        .exec(&mut cache)
+        .unwrap();
+    let url = format!("redis://127.0.0.1:{}", world.redis.port());
+    world.secret(
+        "cache",
+        &[("url", &url), ("username", "mapa"), ("password", CACHE_PASSWORD)],
+    );
+    let error = world.runner(MAP).run().failure(2);
+    assert_eq!(error.code, "NOPERM");
+    assert!(error.message.contains("EVAL"), "{error:?}");
+
+    // What the message asks for is enough; a channel that is not allowed costs only the event.
+    redis::cmd("ACL")
+        .arg(&["SETUSER", "mapa", "+@all", "-@dangerous", "resetchannels"])
+        .exec(&mut cache)
+        .unwrap();
+    world.succeed(MAP);
+    assert!(cache.exists::<_, bool>("mapa:interrupcoes").unwrap());
+}

@@ -1,0 +1,367 @@
+//! refresh-mapa-cache and calcular-estatisticas.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use mapa_refresh_crds::report::{Success, SuccessKind};
+use redis::Commands;
+use serde_json::{Value, json};
+
+use crate::world::{World, generation};
+
+const VIEW: &str = "refresh-mv-portal";
+const MAP: &str = "refresh-mapa-cache";
+const STATISTICS: &str = "calcular-estatisticas";
+
+fn refreshed() -> World {
+    let world = World::new();
+    world.outage(1, 90, "");
+    world.outage(2, 10, ", status_codigo = 'P'");
+    world.succeed(VIEW);
+    world
+}
+
+#[test]
+fn map_and_statistics_carry_the_views_stamp_and_agree() {
+    let world = refreshed();
+    let (map, statistics) = (world.succeed(MAP), world.succeed(STATISTICS));
+    assert_eq!(
+        (map.kind, map.records, generation(&map)),
+        (SuccessKind::Published, 2, world.stamp())
+    );
+    assert_eq!(generation(&statistics), world.stamp());
+    let (map, statistics) = (
+        world.document("mapa:interrupcoes").unwrap(),
+        world.document("mapa:estatisticas").unwrap(),
+    );
+    assert_eq!(map["generation"].as_i64(), Some(world.stamp()));
+    assert_eq!(
+        (&map["total"], &statistics["total_interrupcoes"]),
+        (&json!(2), &json!(2))
+    );
+    assert_eq!(map["interrupcoes"][0]["duracaoMinutos"], 90);
+    assert_eq!(
+        world.document("{mapa:interrupcoes}:geojson").unwrap()["features"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+    assert_eq!(world.document("{mapa:estatisticas}:last_good"), Some(statistics));
+
+    let mut cache = world.cache();
+    let ttl = |key: &str, cache: &mut redis::Connection| cache.ttl::<_, i64>(key).unwrap();
+    assert!((6 * 3_600 - 60..=6 * 3_600).contains(&ttl("mapa:interrupcoes", &mut cache)));
+    assert!((1_740..=1_800).contains(&ttl("mapa:estatisticas", &mut cache)));
+    assert!(ttl("{mapa:estatisticas}:last_good", &mut cache) > 23 * 3_600);
+    assert!(
+        ttl("{mapa:interrupcoes}:meta", &mut cache) > ttl("mapa:interrupcoes", &mut cache),
+        "meta outlives its document"
+    );
+    let owner: String = cache.hget("{mapa:interrupcoes}:meta", "owner").unwrap();
+    assert_eq!(owner, "radar/roraima");
+}
+
+#[test]
+fn listeners_hear_of_a_publication() {
+    let world = refreshed();
+    let mut listener = world.cache();
+    let mut listener = listener.as_pubsub();
+    listener.subscribe("mapa:events").unwrap();
+    world.succeed(MAP);
+    let message: String = listener.get_message().unwrap().get_payload().unwrap();
+    let message: Value = serde_json::from_str(&message).unwrap();
+    assert_eq!(
+        (&message["task"], message["generation"].as_i64(), &message["records"]),
+        (&json!(MAP), Some(world.stamp()), &json!(2))
+    );
+    let map = world.document("mapa:interrupcoes").unwrap();
+    assert_eq!(
+        (&message["dataAsOf"], &message["publishedAt"]),
+        (&map["dataAsOf"], &map["publishedAt"])
+    );
+}
+
+#[test]
+fn lesson_10_an_equal_generation_renews_the_document_and_not_its_date() {
+    let world = refreshed();
+    let first = world.succeed(MAP);
+    let before = world.document("mapa:interrupcoes").unwrap();
+    let mut cache = world.cache();
+    cache.expire::<_, ()>("mapa:interrupcoes", 5).unwrap();
+    let run = world.runner(MAP).run();
+    assert_eq!(run.report.publications.len(), 2);
+    let second = run.success();
+    let after = world.document("mapa:interrupcoes").unwrap();
+    assert_eq!(
+        (second.kind, generation(&second)),
+        (SuccessKind::Published, generation(&first))
+    );
+    assert!(second.age_seconds > first.age_seconds);
+    assert_eq!(
+        (&before["dataAsOf"], &before["interrupcoes"]),
+        (&after["dataAsOf"], &after["interrupcoes"])
+    );
+    assert!(before["publishedAt"].as_str() < after["publishedAt"].as_str());
+    assert!(cache.ttl::<_, i64>("mapa:interrupcoes").unwrap() > 3_600);
+}
+
+#[test]
+fn i14_an_older_generation_never_replaces_a_newer_one() {
+    let world = refreshed();
+    world.succeed(MAP);
+    let mut cache = world.cache();
+    let newer = world.stamp() + 2_500_000;
+    cache
+        .hset::<_, _, _, ()>("{mapa:interrupcoes}:meta", "generation", newer)
+        .unwrap();
+    cache.set::<_, _, ()>("mapa:interrupcoes", "the newer one").unwrap();
+    let run = world.runner(MAP).run();
+    let fenced = run.success();
+    assert_eq!(
+        (fenced.kind, generation(&fenced)),
+        (SuccessKind::Fenced, newer),
+        "with the winner's date"
+    );
+    assert!(fenced.age_seconds >= 0.0);
+    assert_eq!(cache.get::<_, String>("mapa:interrupcoes").unwrap(), "the newer one");
+
+    cache.del::<_, ()>("mapa:interrupcoes").unwrap();
+    let error = world.runner(MAP).run().failure(1);
+    assert_eq!(
+        error.code, "PublishedDataMissing",
+        "meta remembers: no claim that something is published, and nothing older"
+    );
+}
+
+#[test]
+fn another_owners_living_document_is_left_alone_and_a_dead_one_is_taken_over() {
+    let world = refreshed();
+    world.succeed(MAP);
+    let other = world.runner(MAP).env("MAPA_POLICY_NAME", "boa-vista").run();
+    let error = other.failure(2);
+    assert_eq!(
+        (error.code.as_str(), other.report.attempts.len()),
+        ("CacheKeyConflict", 1)
+    );
+    assert!(
+        error.message.contains("radar/roraima") && error.message.contains("keyPrefix"),
+        "{error:?}"
+    );
+    let mut cache = world.cache();
+    let owner =
+        |cache: &mut redis::Connection| cache.hget::<_, _, String>("{mapa:interrupcoes}:meta", "owner").unwrap();
+    assert_eq!(owner(&mut cache), "radar/roraima");
+
+    let old = world.stamp() - 61 * 60_000_000;
+    cache
+        .hset::<_, _, _, ()>("{mapa:interrupcoes}:meta", "generation", old)
+        .unwrap();
+    let run = world.runner(MAP).env("MAPA_POLICY_NAME", "boa-vista").run();
+    assert!(run.stderr.contains("radar/roraima"), "said: {}", run.stderr);
+    assert_eq!(
+        run.report.publications.len(),
+        1,
+        "another owner's publications are no evidence"
+    );
+    assert_eq!(run.success().kind, SuccessKind::Published);
+    assert_eq!(owner(&mut cache), "radar/boa-vista");
+}
+
+#[test]
+fn a_key_that_something_else_uses_is_named_before_anything_is_written() {
+    let world = refreshed();
+    world.cache().set::<_, _, ()>("{mapa:interrupcoes}:log", "x").unwrap();
+    let error = world.runner(MAP).run().failure(2);
+    assert_eq!(error.code, "WRONGTYPE");
+    assert_eq!(world.document("mapa:interrupcoes"), None);
+}
+
+#[test]
+fn lesson_03_i13_readers_never_meet_a_hole_nor_two_generations_at_once() {
+    let world = refreshed();
+    world.succeed(MAP);
+    let ended = AtomicBool::new(false);
+    let keys = ["mapa:interrupcoes", "{mapa:interrupcoes}:geojson"];
+    let reads = thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let (mut cache, mut reads, mut last) = (world.cache(), 0_u64, 0);
+            while !ended.load(Ordering::Relaxed) {
+                let found: Vec<Option<String>> = cache.mget(&keys).unwrap();
+                let generations: Vec<i64> = found
+                    .into_iter()
+                    .map(|text| {
+                        serde_json::from_str::<Value>(&text.expect("a hole")).unwrap()["generation"]
+                            .as_i64()
+                            .unwrap()
+                    })
+                    .collect();
+                assert_eq!(generations[0], generations[1], "two generations at once");
+                assert!(generations[0] >= last, "an older generation came back");
+                (last, reads) = (generations[0], reads + 1);
+            }
+            reads
+        });
+        for publication in 0..30 {
+            world.succeed(VIEW);
+            let running = world.runner(MAP).start();
+            if publication % 5 == 4 {
+                running.kill();
+            } else {
+                running.finish().success();
+            }
+        }
+        ended.store(true, Ordering::Relaxed);
+        reader.join().unwrap()
+    });
+    assert!(reads > 100, "{reads}");
+}
+
+#[test]
+fn lesson_04_the_map_waits_for_the_views_refresh_of_its_slot() {
+    let world = refreshed();
+    world.sql("UPDATE radar.mapa_refresh_stamp SET refreshed_at = now() - interval '10 min'");
+    let waiting = world
+        .runner(MAP)
+        .job(MAP, 0)
+        .env("MAPA_VIEW_SLOT_LEAD_MINUTES", "1")
+        .start();
+    world.wait_for_look_at_stamp();
+    let refreshed = world.succeed(VIEW);
+    let map = waiting.finish().success();
+    assert_eq!(
+        (generation(&map), map.built_from_stale_view),
+        (generation(&refreshed), false)
+    );
+}
+
+#[test]
+fn lesson_04_after_half_its_time_the_map_is_built_from_what_there_is_with_its_true_date() {
+    let world = refreshed();
+    world.sql("UPDATE radar.mapa_refresh_stamp SET refreshed_at = now() - interval '10 min'");
+    let stale = |runner: crate::world::Runner| -> Success {
+        runner
+            .env("MAPA_VIEW_SLOT_LEAD_MINUTES", "1")
+            .env("MAPA_RUN_BUDGET_SECONDS", "4")
+            .run()
+            .success()
+    };
+    let map = stale(world.runner(MAP).job(MAP, 0));
+    assert_eq!((map.built_from_stale_view, generation(&map)), (true, world.stamp()));
+    assert!((600.0..660.0).contains(&map.age_seconds), "{}", map.age_seconds);
+    assert!(
+        !stale(world.runner(MAP).env("MAPA_JOB_NAME", "by-hand")).built_from_stale_view,
+        "a run by hand has no slot"
+    );
+}
+
+#[test]
+fn lesson_09_zero_outages_is_a_dated_document_and_a_view_never_refreshed_is_none() {
+    let world = World::new();
+    let never = world.runner(MAP).run().failure(1);
+    assert_eq!(never.code, "55000", "{never:?}");
+    assert!(never.message.contains("run refresh-mv-portal"), "{never:?}");
+    assert_eq!(world.document("mapa:interrupcoes"), None);
+    let refreshed = world.succeed(VIEW);
+    assert_eq!((world.succeed(MAP).records, world.succeed(STATISTICS).records), (0, 0));
+    let map = world.document("mapa:interrupcoes").unwrap();
+    assert_eq!(
+        (&map["total"], map["generation"].as_i64()),
+        (&json!(0), Some(generation(&refreshed)))
+    );
+    assert_eq!(world.document("mapa:estatisticas").unwrap()["total_interrupcoes"], 0);
+}
+
+#[test]
+fn lesson_08_ugly_rows_are_counted_exactly_and_spoil_nothing() {
+    let world = World::new();
+    (1..=5).for_each(|id| world.outage(id, 60 * id, ""));
+    for (id, others) in [
+        (10, ", previsao_restabelecimento = data_inicio - interval '1 min'"),
+        (11, ", latitude = NULL"),
+        (12, ", longitude = 12.5"),
+        (13, ", codigo_ibge = '9999999'"),
+        (14, ", codigo_ibge = NULL, tipo = NULL"),
+        (15, ", status_codigo = 'Q', latitude = 0"),
+        (16, ", data_inicio = localtimestamp - interval '4 h' + interval '3 min'"),
+        (17, ", equipes_designadas = NULL, causa = E'\\x1b[31m</script>'"),
+        (20, ", ucs_afetadas = NULL"),
+        (21, ", ucs_afetadas = 'NaN'"),
+        (22, ", ucs_afetadas = -4"),
+        (23, ", equipes_designadas = -1"),
+        (24, ", data_inicio = NULL"),
+        (25, ", data_inicio = 'infinity'"),
+        (26, ", data_inicio = localtimestamp - interval '4 h' + interval '1 h'"),
+        (27, ", ucs_afetadas = 1e30"),
+        (30, ", status_codigo = 'C'"),
+    ] {
+        world.outage(id, 30, others);
+    }
+    world.sql(
+        "INSERT INTO radar.interrupcao (id, data_inicio, ucs_afetadas) VALUES (NULL, now(), 1), (1, localtimestamp, 1)",
+    );
+    world.succeed(VIEW);
+    let map = world.succeed(MAP);
+    let counts = |pairs: &[(&str, u64)]| pairs.iter().map(|(why, count)| ((*why).to_owned(), *count)).collect();
+    assert_eq!(map.records, 13);
+    assert_eq!(
+        map.repaired,
+        counts(&[
+            ("COORDINATES_MISSING", 1),
+            ("COORDINATES_OUTSIDE_AREA", 1),
+            ("FORECAST_BEFORE_START", 1),
+            ("MISSING_CREWS", 1),
+            ("START_AHEAD", 1),
+            ("UNKNOWN_MUNICIPALITY", 2),
+            ("UNKNOWN_STATUS", 1),
+            ("UNKNOWN_TYPE", 1),
+        ])
+    );
+    assert_eq!(
+        map.quarantined,
+        counts(&[
+            ("DUPLICATE_ID", 1),
+            ("FUTURE_START", 1),
+            ("INVALID_START", 1),
+            ("INVALID_UCS", 2),
+            ("MISSING_ID", 1),
+            ("MISSING_START", 1),
+            ("MISSING_UCS", 1),
+            ("NEGATIVE_CREWS", 1),
+            ("NEGATIVE_UCS", 1),
+        ])
+    );
+    let published = world.document("mapa:interrupcoes").unwrap();
+    let hostile = published["interrupcoes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|item| item["id"] == 17)
+        .unwrap();
+    assert_eq!(hostile["causa"], "\u{1b}[31m</script>");
+    assert_eq!(world.succeed(STATISTICS).quarantined, map.quarantined);
+}
+
+#[test]
+fn renamed_columns_are_read_and_missing_ones_are_named() {
+    let world = refreshed();
+    world.sql("ALTER MATERIALIZED VIEW radar.mv_portal_publico RENAME COLUMN data_inicio TO dt_inicio; ALTER MATERIALIZED VIEW radar.mv_portal_publico RENAME COLUMN bairro TO nm_bairro");
+    let error = world
+        .runner(MAP)
+        .env("MAPA_DATABASE_COLUMNS", "data_inicio=DT_INICIO")
+        .run()
+        .failure(2);
+    assert_eq!(error.code, "42703");
+    assert!(
+        error.message.contains("has no column bairro") && error.message.contains("spec.database.columns"),
+        "{error:?}"
+    );
+    let done = world
+        .runner(MAP)
+        .env("MAPA_DATABASE_COLUMNS", "data_inicio=DT_INICIO,bairro=nm_bairro")
+        .run()
+        .success();
+    assert_eq!(done.records, 2);
+}

@@ -1,0 +1,255 @@
+//! A PostgreSQL and a Redis on free ports, ended with the last test that uses them.
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::process::CommandExt,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, Weak},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+const BINARIES: &str = "/usr/lib/postgresql/15/bin";
+
+/// Waits until `condition` holds; fails with `what` after 30 s.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let ends = Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        assert!(Instant::now() < ends, "in 30 s not seen: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Sends `signal` to the process group `pid`.
+pub fn signal_group(signal: &str, pid: u32) {
+    let _ = Command::new("kill")
+        .args([&format!("-{signal}"), "--", &format!("-{pid}")])
+        .stderr(Stdio::null())
+        .status();
+}
+
+/// A port that is free now.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+pub struct Postgres {
+    server: Child,
+    port: u16,
+    folder: TempDir,
+}
+
+impl Postgres {
+    /// The server that tests share: each has its own database in it.
+    pub fn shared() -> Arc<Self> {
+        static SHARED: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        shared.upgrade().unwrap_or_else(|| {
+            let server = Arc::new(Self::start());
+            *shared = Arc::downgrade(&server);
+            server
+        })
+    }
+
+    /// A server of one's own, to stop and to stall.
+    pub fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("runner-pg-").tempdir().unwrap();
+        if is_root() {
+            // PostgreSQL refuses root.
+            assert!(
+                Command::new("chown")
+                    .arg("postgres")
+                    .arg(folder.path())
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+        }
+        let data = folder.path().join("data");
+        let mut initdb = as_owner(&format!("{BINARIES}/initdb"));
+        initdb.args([
+            "-U",
+            "postgres",
+            "--auth-local=trust",
+            "--auth-host=scram-sha-256",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+        ]);
+        let made = initdb.arg("--no-sync").arg("-D").arg(&data).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let port = free_port();
+        let server = Self {
+            server: spawn(folder.path(), port),
+            port,
+            folder,
+        };
+        wait_until("PostgreSQL answers", || server.try_sql("postgres", "SELECT 1").is_ok());
+        server
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Runs `sql` as superuser; what psql prints, unaligned.
+    pub fn sql(&self, database: &str, sql: &str) -> String {
+        self.try_sql(database, sql).unwrap()
+    }
+
+    pub fn try_sql(&self, database: &str, sql: &str) -> Result<String, String> {
+        let output = self.psql(database).arg("-c").arg(sql).output().unwrap();
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+    }
+
+    /// psql as superuser, for a session that stays open.
+    pub fn psql(&self, database: &str) -> Command {
+        let mut psql = Command::new(format!("{BINARIES}/psql"));
+        psql.args([
+            "-X",
+            "-q",
+            "-A",
+            "-t",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-U",
+            "postgres",
+            "-d",
+            database,
+        ]);
+        psql.args(["-p", &self.port.to_string(), "-h"]).arg(self.folder.path());
+        psql
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// Stops every process of the server, as a machine that hangs does; or lets them go on.
+    pub fn stall(&self, stalled: bool) {
+        signal_group(if stalled { "STOP" } else { "CONT" }, self.server.id());
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.stall(false);
+        signal_group("QUIT", self.server.id());
+        let _ = self.server.wait();
+    }
+}
+
+pub struct Redis {
+    server: Child,
+    port: u16,
+    _folder: TempDir,
+}
+
+impl Redis {
+    pub fn start(arguments: &[&str]) -> Self {
+        let folder = tempfile::Builder::new().prefix("runner-redis-").tempdir().unwrap();
+        let port = free_port();
+        let mut command = Command::new("redis-server");
+        command.args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--dir",
+        ]);
+        command
+            .arg(folder.path())
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0);
+        let redis = Self {
+            server: command.spawn().unwrap(),
+            port,
+            _folder: folder,
+        };
+        wait_until("Redis answers", || TcpListener::bind(("127.0.0.1", port)).is_err());
+        redis
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn connect(&self) -> redis::Connection {
+        let client = redis::Client::open(("127.0.0.1", self.port)).unwrap();
+        let mut connected = client.get_connection();
+        wait_until("Redis connects", || {
+            connected.is_ok() || {
+                connected = client.get_connection();
+                false
+            }
+        });
+        connected.unwrap()
+    }
+
+    pub fn stall(&self, stalled: bool) {
+        signal_group(if stalled { "STOP" } else { "CONT" }, self.server.id());
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+fn spawn(folder: &Path, port: u16) -> Child {
+    let mut postgres = as_owner(&format!("{BINARIES}/postgres"));
+    postgres.arg("-D").arg(folder.join("data")).args([
+        "-c",
+        "listen_addresses=127.0.0.1",
+        "-c",
+        &format!("port={port}"),
+    ]);
+    postgres
+        .arg("-c")
+        .arg(format!("unix_socket_directories={}", folder.display()));
+    postgres.args([
+        "-c",
+        "fsync=off",
+        "-c",
+        "shared_buffers=16MB",
+        "-c",
+        "max_connections=60",
+        "-c",
+        "timezone=UTC",
+    ]);
+    let log = fs::File::create(folder.join("log")).unwrap();
+    postgres
+        .stdout(Stdio::null())
+        .stderr(log)
+        .process_group(0)
+        .spawn()
+        .unwrap()
+}
+
+fn as_owner(program: &str) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--", program]);
+    command
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().unwrap().stdout == b"0\n"
+}
