@@ -1,0 +1,113 @@
+//! The Kubernetes binaries: from `KUBEBUILDER_ASSETS`, from the cache, or built from the Go module proxy into the cache.
+
+use std::{
+    env,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{Result, error::Step, process, progress};
+
+/// Version of Kubernetes that is built.
+pub const KUBERNETES_VERSION: &str = "v1.35.4";
+
+const KUBERNETES: [&str; 6] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"];
+const ETCD: &str = "etcd";
+
+/// A folder with etcd and Kubernetes' binaries.
+#[derive(Clone, Debug)]
+pub struct Assets {
+    folder: PathBuf,
+}
+
+impl Assets {
+    /// Finds the binaries, or builds them: some ten minutes the first time on two cores.
+    ///
+    /// # Errors
+    /// Go is missing, or the build fails; with the end of its output.
+    pub fn find() -> Result<Self> {
+        if let Some(folder) = env::var_os("KUBEBUILDER_ASSETS") {
+            return Ok(Self { folder: folder.into() });
+        }
+        let folder = cache().join("kubernetes").join(KUBERNETES_VERSION);
+        let assets = Self { folder };
+        if assets.is_complete() {
+            return Ok(assets);
+        }
+        fs::create_dir_all(&assets.folder).step_at("create", &assets.folder)?;
+        let lock = lock(&assets.folder.with_extension("lock"))?;
+        // Another process may have built them while we waited for the lock.
+        if !assets.is_complete() {
+            build(&assets.folder)?;
+        }
+        drop(lock);
+        Ok(assets)
+    }
+
+    /// Where a binary is.
+    #[must_use]
+    pub fn path(&self, binary: &str) -> PathBuf {
+        self.folder.join(binary)
+    }
+
+    /// A command that runs a binary.
+    #[must_use]
+    pub fn command(&self, binary: &str) -> Command {
+        Command::new(self.path(binary))
+    }
+
+    fn is_complete(&self) -> bool {
+        KUBERNETES.iter().chain([&ETCD]).all(|binary| self.path(binary).exists())
+    }
+}
+
+/// The cache of everything that takes long to make: outside the checkout, so that a fresh clone finds it.
+#[must_use]
+pub fn cache() -> PathBuf {
+    let home = || env::var_os("HOME").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from).join(".cache");
+    env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("mapa-refresh")
+}
+
+/// Waits for an exclusive lock, which ends with the returned file.
+///
+/// # Errors
+/// The file cannot be made.
+pub fn lock(path: &Path) -> Result<File> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).step_at("create", parent)?;
+    }
+    let file = File::options().create(true).truncate(false).write(true).open(path).step_at("open", path)?;
+    if file.try_lock().is_err() {
+        progress::during(&format!("waiting for {}", path.display()), || file.lock()).step_at("lock", path)?;
+    }
+    Ok(file)
+}
+
+fn build(folder: &Path) -> Result<()> {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster-tools");
+    let scratch = tempfile::tempdir_in(folder).step_at("create a folder in", folder)?;
+    let minor = KUBERNETES_VERSION.split('.').nth(1).unwrap_or_default();
+    let version = "k8s.io/component-base/version";
+    let flags = format!("-s -w -X {version}.gitVersion={KUBERNETES_VERSION} -X {version}.gitMajor=1 -X {version}.gitMinor={minor}");
+
+    let packages: Vec<String> = KUBERNETES.iter().map(|binary| format!("k8s.io/kubernetes/cmd/{binary}")).collect();
+    let to_folder = format!("{}/", scratch.path().display());
+    let what = format!("building Kubernetes {KUBERNETES_VERSION} from the Go module proxy, once (some 10 minutes on two cores)");
+    progress::during(&what, || go_build(&sources.join("kubernetes"), &flags, &to_folder, &packages))?;
+    let to_file = scratch.path().join(ETCD).display().to_string();
+    progress::during("building etcd, once", || {
+        go_build(&sources.join("etcd"), "-s -w", &to_file, &["go.etcd.io/etcd/server/v3".to_owned()])
+    })?;
+    for binary in KUBERNETES.iter().chain([&ETCD]) {
+        fs::rename(scratch.path().join(binary), folder.join(binary)).step_at("move the binary into", folder)?;
+    }
+    Ok(())
+}
+
+fn go_build(module: &Path, flags: &str, output: &str, packages: &[String]) -> Result<()> {
+    let mut go = Command::new("go");
+    go.current_dir(module).env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=readonly");
+    go.args(["build", "-trimpath", "-ldflags", flags, "-o", output]).args(packages);
+    process::output("go build (Go 1.26 or later is needed)", &mut go).map(drop)
+}

@@ -1,0 +1,180 @@
+//! Container images without a registry: the project's real Dockerfiles, built by buildah over bases made from Debian's packages.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use sha2::{Digest, Sha256};
+
+use crate::{Result, assets, error::Step, packages, process, progress};
+
+/// Name of the image of the pods' sandboxes.
+pub const PAUSE: &str = "localhost/pause:3.10";
+/// Name of the operator's image.
+pub const OPERATOR: &str = "localhost/mapa-refresh-operator:test";
+/// Name of the job-runner's image.
+pub const JOB_RUNNER: &str = "localhost/mapa-job-runner:test";
+/// The image that the Dockerfiles build in; made here over the host's toolchain under its official name.
+const RUST: &str = "docker.io/library/rust:1.95-bookworm";
+
+const PAUSE_SOURCE: &str = r"
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static void down(int s) { (void)s; exit(0); }
+static void reap(int s) { (void)s; while (waitpid(-1, 0, WNOHANG) > 0); }
+int main(void) { signal(SIGINT, down); signal(SIGTERM, down); signal(SIGCHLD, reap); for (;;) pause(); }
+";
+
+/// The pause image as an OCI archive.
+///
+/// # Errors
+/// gcc or buildah fail.
+pub fn pause() -> Result<PathBuf> {
+    let key = digest([PAUSE_SOURCE.as_bytes()]);
+    cached("pause", &key, |archive| {
+        let context = tempfile::tempdir().step("create a folder")?;
+        fs::write(context.path().join("pause.c"), PAUSE_SOURCE).step("write pause.c")?;
+        let mut gcc = Command::new("gcc");
+        gcc.current_dir(context.path()).args(["-Os", "-static", "-s", "-o", "pause", "pause.c"]);
+        process::output("compile pause", &mut gcc)?;
+        fs::write(context.path().join("Dockerfile"), "FROM scratch\nCOPY pause /pause\nENTRYPOINT [\"/pause\"]\n").step("write Dockerfile")?;
+        build(context.path(), &context.path().join("Dockerfile"), PAUSE, &[], archive)
+    })
+}
+
+/// The job-runner's image as an OCI archive, from `job-runner/Dockerfile`.
+///
+/// # Errors
+/// The build fails; with its output.
+pub fn job_runner() -> Result<PathBuf> {
+    project("job-runner", JOB_RUNNER)
+}
+
+/// The operator's image as an OCI archive, from `operator/Dockerfile`.
+///
+/// # Errors
+/// The build fails; with its output.
+pub fn operator() -> Result<PathBuf> {
+    project("operator", OPERATOR)
+}
+
+fn project(package: &str, name: &str) -> Result<PathBuf> {
+    packages::ensure(packages::IMAGES)?;
+    let root = repository();
+    let sources = ["Cargo.toml", "Cargo.lock", "crds", package].map(|part| root.join(part));
+    let key = digest_of(&sources)?;
+    cached(package, &key, |archive| {
+        make_rust_image()?;
+        let target = assets::cache().join("image-target");
+        fs::create_dir_all(&target).step_at("create", &target)?;
+        let toolchain = process::output("find the Rust toolchain", Command::new("rustc").args(["--print", "sysroot"]))?;
+        let home = std::env::var("CARGO_HOME").unwrap_or_else(|_| format!("{}/.cargo", std::env::var("HOME").unwrap_or_default()));
+        let mounts = [
+            format!("{}:/usr/local/toolchain:ro", toolchain.trim()),
+            format!("{home}/registry:/usr/local/cargo/registry"),
+            format!("{}:/src/target", target.display()),
+        ];
+        build(&root, &root.join(package).join("Dockerfile"), name, &mounts, archive)
+    })
+}
+
+/// A Debian with a C compiler, under the name of the official Rust image; the toolchain is mounted into the build.
+fn make_rust_image() -> Result<()> {
+    if buildah().args(["inspect", "--type", "image", RUST]).output().is_ok_and(|output| output.status.success()) {
+        return Ok(());
+    }
+    progress::during("making the build image from Debian's packages, once", || {
+        let folder = tempfile::tempdir().step("create a folder")?;
+        let root = folder.path().join("root");
+        let mut debootstrap = Command::new("debootstrap");
+        debootstrap.args(["--variant=minbase", "--include=gcc,libc6-dev,ca-certificates", "bookworm"]).arg(&root);
+        process::output("debootstrap", &mut debootstrap)?;
+        for heavy in ["var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale", "usr/share/man"] {
+            let _ = fs::remove_dir_all(root.join(heavy));
+        }
+        let dockerfile = folder.path().join("Dockerfile");
+        let text = "FROM scratch\nCOPY root /\nENV CARGO_HOME=/usr/local/cargo PATH=/usr/local/toolchain/bin:/usr/local/bin:/usr/bin:/bin\n";
+        fs::write(&dockerfile, text).step_at("write", &dockerfile)?;
+        let mut bud = buildah();
+        bud.args(["bud", "--isolation", "chroot", "-t", RUST, "-f"]).arg(&dockerfile).arg(folder.path());
+        process::output("make the build image", &mut bud).map(drop)
+    })
+}
+
+fn build(context: &Path, dockerfile: &Path, name: &str, mounts: &[String], archive: &Path) -> Result<()> {
+    let _lock = assets::lock(&assets::cache().join("buildah.lock"))?;
+    let mut bud = buildah();
+    bud.args(["bud", "--isolation", "chroot", "--pull-never", "--network", "host", "-t", name]);
+    for mount in mounts {
+        bud.args(["-v", mount]);
+    }
+    bud.arg("-f").arg(dockerfile).arg(context);
+    process::output(&format!("build {name}"), &mut bud)?;
+    let mut push = buildah();
+    push.args(["push", name, &format!("oci-archive:{}:{name}", archive.display())]);
+    process::output(&format!("export {name}"), &mut push).map(drop)
+}
+
+fn buildah() -> Command {
+    let mut command = Command::new("buildah");
+    command.arg("--storage-driver").arg("vfs").arg("--root").arg(assets::cache().join("buildah"));
+    command.arg("--runroot").arg(assets::cache().join("buildah-run"));
+    command
+}
+
+/// The archive `<name>-<key>` of the cache, made by `make` if it is not there.
+fn cached(name: &str, key: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let folder = assets::cache().join("images");
+    let archive = folder.join(format!("{name}-{key}.tar"));
+    if archive.exists() {
+        return Ok(archive);
+    }
+    let _lock = assets::lock(&folder.join(format!("{name}.lock")))?;
+    if !archive.exists() {
+        let unfinished = folder.join(format!("{name}-{key}.part"));
+        let _ = fs::remove_file(&unfinished);
+        progress::during(&format!("building the image {name}"), || make(&unfinished))?;
+        fs::rename(&unfinished, &archive).step_at("move", &archive)?;
+    }
+    Ok(archive)
+}
+
+/// The root of the repository.
+#[must_use]
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_owned)
+}
+
+fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn digest_of(sources: &[PathBuf]) -> Result<String> {
+    let mut files = Vec::new();
+    let mut folders: Vec<PathBuf> = Vec::new();
+    for source in sources {
+        if source.is_dir() { folders.push(source.clone()) } else { files.push(source.clone()) }
+    }
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).step_at("read", &folder)? {
+            let path = entry.step_at("read", &folder)?.path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files.sort();
+    let mut parts: Vec<Vec<u8>> = Vec::new();
+    for file in files {
+        parts.push(file.display().to_string().into_bytes());
+        parts.push(fs::read(&file).step_at("read", &file)?);
+    }
+    Ok(digest(parts.iter().map(Vec::as_slice)))
+}

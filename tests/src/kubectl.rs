@@ -1,0 +1,104 @@
+//! The harness's own kubectl; the machine's may be old.
+
+use std::{
+    ffi::OsStr,
+    io::Write,
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use crate::{
+    Error, Result,
+    error::Step,
+    process,
+    wait::{self, Look},
+};
+
+/// kubectl for one cluster.
+#[derive(Clone, Debug)]
+pub struct Kubectl {
+    binary: PathBuf,
+    kubeconfig: Option<PathBuf>,
+    context: Option<String>,
+}
+
+impl Kubectl {
+    /// kubectl for the cluster of `kubeconfig`.
+    #[must_use]
+    pub fn new(binary: PathBuf, kubeconfig: PathBuf) -> Self {
+        Self { binary, kubeconfig: Some(kubeconfig), context: None }
+    }
+
+    /// The machine's kubectl, for a context of the user's own kubeconfig.
+    #[must_use]
+    pub fn for_context(context: &str) -> Self {
+        Self { binary: "kubectl".into(), kubeconfig: None, context: Some(context.to_owned()) }
+    }
+
+    /// Runs kubectl and returns what it printed.
+    ///
+    /// # Errors
+    /// It fails; with what it printed.
+    pub fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Result<String> {
+        process::output("kubectl", self.command().args(arguments))
+    }
+
+    /// `kubectl apply -f -` of `manifest`.
+    ///
+    /// # Errors
+    /// The API server refuses it; with its words.
+    pub fn apply(&self, manifest: &str) -> Result<String> {
+        self.with_input(&["apply", "--server-side", "--force-conflicts", "-f", "-"], manifest)
+    }
+
+    /// Runs kubectl with `input` on its standard input.
+    ///
+    /// # Errors
+    /// It fails; with what it printed.
+    pub fn with_input(&self, arguments: &[&str], input: &str) -> Result<String> {
+        let mut child = self
+            .command()
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .step("start kubectl")?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(input.as_bytes()).step("write to kubectl")?;
+        }
+        let output = child.wait_with_output().step("wait for kubectl")?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        } else {
+            Err(Error::new("kubectl", errors.trim_end()))
+        }
+    }
+
+    /// A namespace, with its default ServiceAccount: before it exists no pod can be created.
+    ///
+    /// # Errors
+    /// The cluster does not make it within 30 s.
+    pub fn namespace(&self, name: &str) -> Result<()> {
+        self.apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}"))?;
+        wait::until("the default ServiceAccount", Duration::from_secs(30), || {
+            match self.run(["-n", name, "get", "serviceaccount", "default"]) {
+                Ok(_) => Look::Met(()),
+                Err(error) => Look::Saw(error.to_string()),
+            }
+        })
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.binary);
+        if let Some(kubeconfig) = &self.kubeconfig {
+            command.env("KUBECONFIG", kubeconfig);
+        }
+        if let Some(context) = &self.context {
+            command.args(["--context", context]);
+        }
+        command
+    }
+}

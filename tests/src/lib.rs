@@ -1,0 +1,25 @@
+//! A real Kubernetes, PostgreSQL and Redis for tests and for the demo, on a machine with Rust, Go and Debian's packages.
+//!
+//! Two shapes: a [`ControlPlane`](control_plane::ControlPlane) (etcd, API server, controller-manager; no root needed) and a
+//! [`Node`](node::Node) beside it (scheduler, containerd, kubelet, kube-proxy; root), on which pods really run. Everything lives below
+//! one temporary folder and ends with the value that started it.
+
+pub mod assets;
+pub mod cargo;
+pub mod control_plane;
+pub mod error;
+pub mod images;
+pub mod kubectl;
+pub mod node;
+pub mod operator;
+pub mod packages;
+pub mod pki;
+pub mod policy;
+pub mod postgres;
+pub mod process;
+pub mod progress;
+pub mod redis;
+pub mod seed;
+pub mod wait;
+
+pub use error::{Error, Result};

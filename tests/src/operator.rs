@@ -1,0 +1,53 @@
+//! The operator as a process of this machine.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{Result, cargo, process::Process};
+
+/// How to start an operator.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    binary: PathBuf,
+    kubeconfig: Option<PathBuf>,
+    arguments: Vec<String>,
+    log: PathBuf,
+}
+
+impl Operator {
+    /// An operator for the cluster of `kubeconfig` (absent: as kubectl finds it) that runs tasks with `runner_image`, with its log below
+    /// `folder`.
+    ///
+    /// # Errors
+    /// It does not compile.
+    pub fn build(kubeconfig: Option<&Path>, runner_image: &str, folder: &Path) -> Result<Self> {
+        Ok(Self {
+            binary: cargo::binary("mapa-refresh-operator", "mapa-refresh-operator")?,
+            kubeconfig: kubeconfig.map(Path::to_owned),
+            arguments: vec!["run".to_owned(), "--runner-image".to_owned(), runner_image.to_owned()],
+            log: folder.to_owned(),
+        })
+    }
+
+    /// The same with one more argument.
+    #[must_use]
+    pub fn with_argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn start(&self) -> Result<Process> {
+        let mut command = Command::new(&self.binary);
+        command.args(&self.arguments);
+        if let Some(kubeconfig) = &self.kubeconfig {
+            command.env("KUBECONFIG", kubeconfig);
+        }
+        Process::start("operator", &command, &self.log)
+    }
+}
