@@ -3,8 +3,8 @@
 -- KEYS  1 document  2 sibling (GeoJSON, or the statistics' last_good)  3 meta  4 log
 -- ARGV  1 generation (µs since 1970, below 2^53)  2 owner  3 records
 --       4 TTL of the document  5 of the sibling  6 of meta and log (seconds)  7 entries that the log keeps
---       8 channel  9 name of the task
---       10 document  11 sibling, each without its first brace; an empty sibling is a copy of the document
+--       8 channel  9 name of the task  10 where a document says when it was published (bytes from its beginning)
+--       11 document  12 sibling; an empty one is a copy of the document
 -- Returns { outcome, published at (µs), generation that is published now, owner before, log newest first }
 
 local function integer(number)
@@ -58,12 +58,13 @@ if not foreign and generation < published then
 end
 
 local published_at = rfc3339(now)
-local head = '{"publishedAt":"' .. published_at .. '",'
-local document = head .. ARGV[10]
 
--- SET comes first: with its memory full, Redis refuses a script's first write and none after it.
-redis.call('SET', KEYS[1], document, 'EX', ARGV[4])
-redis.call('SET', KEYS[2], ARGV[11] == '' and document or head .. ARGV[11], 'EX', ARGV[5])
+-- SET comes first: with its memory full, Redis refuses a script's first write and none after it. The date is written in
+-- place: joining megabytes in Lua would hold up every reader.
+redis.call('SET', KEYS[1], ARGV[11], 'EX', ARGV[4])
+redis.call('SET', KEYS[2], ARGV[12] == '' and ARGV[11] or ARGV[12], 'EX', ARGV[5])
+redis.call('SETRANGE', KEYS[1], ARGV[10], published_at)
+redis.call('SETRANGE', KEYS[2], ARGV[10], published_at)
 if foreign then
   -- The publications of another owner prove nothing about this one.
   redis.call('DEL', KEYS[3], KEYS[4])

@@ -1,6 +1,6 @@
 //! The cache's errors, classified.
 
-use std::{borrow::Cow, io};
+use std::borrow::Cow;
 
 use mapa_refresh_crds::report::{FaultClass, code};
 use redis::{ErrorKind, RedisError};
@@ -28,7 +28,7 @@ impl From<CacheError> for Fault {
 
 impl CacheError {
     /// A document that can't be written as JSON.
-    pub(super) fn unwritable(error: &io::Error) -> Self {
+    pub(super) fn unwritable(error: &serde_json::Error) -> Self {
         Self {
             class: FaultClass::Permanent,
             code: "ERR".into(),
@@ -166,6 +166,8 @@ fn is_certificate_refused(error: &RedisError) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     fn of_server(line: &str) -> CacheError {

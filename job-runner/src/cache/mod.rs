@@ -19,7 +19,7 @@ pub use self::{
 };
 use self::{error::Doing, keys::Keys};
 use crate::{
-    domain::{document::write_after_brace, time::Stamp},
+    domain::{document::PUBLISHED_AT_OFFSET, time::Stamp},
     secret::{Scheme, Secret, SecretError, Store},
     tls,
 };
@@ -303,10 +303,12 @@ impl Cache {
         command
             .arg(LOG_ENTRIES)
             .arg(format!("{}:events", self.prefix))
-            .arg(which.task().as_str());
-        write_after_brace(document, command.writer_for_next_arg()).map_err(|error| CacheError::unwritable(&error))?;
+            .arg(which.task().as_str())
+            .arg(PUBLISHED_AT_OFFSET);
+        serde_json::to_writer(command.writer_for_next_arg(), document)
+            .map_err(|error| CacheError::unwritable(&error))?;
         match sibling {
-            Some(sibling) => write_after_brace(sibling, command.writer_for_next_arg())
+            Some(sibling) => serde_json::to_writer(command.writer_for_next_arg(), sibling)
                 .map_err(|error| CacheError::unwritable(&error))?,
             None => {
                 command.arg("");

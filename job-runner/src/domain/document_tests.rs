@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    document::write_after_brace,
+    document::{PUBLISHED_AT, PUBLISHED_AT_OFFSET},
     faixa::Faixa,
     geojson::FeatureCollection,
     map_document::MapDocument,
@@ -17,11 +17,12 @@ use super::{
     statistics::Statistics,
 };
 
-/// The document as readers see it.
+/// The document as readers see it, once the cache has dated it.
 fn published(document: &impl Serialize) -> String {
-    let mut text = b"{\"publishedAt\":\"2026-11-23T19:00:01.000000Z\",".to_vec();
-    write_after_brace(document, &mut text).unwrap();
-    String::from_utf8(text).unwrap()
+    let mut text = serde_json::to_string(document).unwrap();
+    let date = PUBLISHED_AT_OFFSET..PUBLISHED_AT_OFFSET + PUBLISHED_AT.len();
+    text.replace_range(date, "2026-11-23T19:00:01.000000Z");
+    text
 }
 
 fn parsed(document: &impl Serialize) -> Value {

@@ -6,7 +6,7 @@
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use crate::domain::{
-    document::SCHEMA_VERSION,
+    document::{PublishedAt, SCHEMA_VERSION},
     map_document::{FIELDS, fields},
     outage::{Outage, Outages},
     time::Stamp,
@@ -15,6 +15,8 @@ use crate::domain::{
 /// A FeatureCollection of one generation; what is not GeoJSON's own stands beside as foreign members (RFC 7946, 6.1).
 #[derive(Debug, Serialize)]
 pub struct FeatureCollection<'a> {
+    #[serde(rename = "publishedAt")]
+    published_at: PublishedAt,
     #[serde(rename = "type")]
     kind: &'static str,
     #[serde(rename = "schemaVersion")]
@@ -31,6 +33,7 @@ impl<'a> FeatureCollection<'a> {
     #[must_use]
     pub fn new(outages: &'a Outages) -> Self {
         Self {
+            published_at: PublishedAt,
             kind: "FeatureCollection",
             schema_version: SCHEMA_VERSION,
             generation: outages.stamp().micros(),

@@ -5,7 +5,7 @@ use chrono_tz::Tz;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use crate::domain::{
-    document::SCHEMA_VERSION,
+    document::{PublishedAt, SCHEMA_VERSION},
     outage::{Outage, Outages},
     time::{Stamp, hours_and_minutes},
 };
@@ -14,6 +14,7 @@ use crate::domain::{
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MapDocument<'a> {
+    published_at: PublishedAt,
     schema_version: u32,
     generation: i64,
     data_as_of: Stamp,
@@ -26,6 +27,7 @@ impl<'a> MapDocument<'a> {
     #[must_use]
     pub fn new(outages: &'a Outages) -> Self {
         Self {
+            published_at: PublishedAt,
             schema_version: SCHEMA_VERSION,
             generation: outages.stamp().micros(),
             data_as_of: outages.stamp(),

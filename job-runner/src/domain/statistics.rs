@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Serialize, Serializer};
 
 use crate::domain::{
-    document::SCHEMA_VERSION,
+    document::{PublishedAt, SCHEMA_VERSION},
     faixa::Faixa,
     outage::{Outage, Outages, chi},
     status::{Status, Tipo},
@@ -21,6 +21,8 @@ pub const MUNICIPIO_UNKNOWN: &str = "NAO_INFORMADO";
 /// The statistics of one generation.
 #[derive(Debug, Serialize)]
 pub struct Statistics<'a> {
+    #[serde(rename = "publishedAt")]
+    published_at: PublishedAt,
     #[serde(rename = "schemaVersion")]
     schema_version: u32,
     generation: i64,
@@ -110,6 +112,7 @@ impl<'a> Statistics<'a> {
             }
         }
         Self {
+            published_at: PublishedAt,
             schema_version: SCHEMA_VERSION,
             generation: outages.stamp().micros(),
             data_as_of: outages.stamp(),

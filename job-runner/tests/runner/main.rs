@@ -1,5 +1,12 @@
 //! The job-runner as a process, against a real PostgreSQL and a real Redis that the tests start themselves.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests: clippy knows only functions marked #[test]"
+)]
+
 mod faults;
 mod health_check;
 mod publish;

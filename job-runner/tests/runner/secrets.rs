@@ -4,6 +4,9 @@ use crate::world::{CACHE_PASSWORD, DATABASE_PASSWORD, Run, World};
 
 const MAP: &str = "refresh-mapa-cache";
 
+/// Keys of a Secret, and what the message says.
+type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+
 fn incomplete(world: &World, task: &str, code: &str, said: &[&str]) -> Run {
     let run = world.runner(task).env("MAPA_MAX_RETRIES", "3").run();
     let error = run.failure(2);
@@ -24,7 +27,7 @@ fn a_database_secret_that_cannot_be_used_is_named_with_its_key() {
         with_password("127.0.0.1/db?sslrootcert=/x"),
         with_password("127.0.0.1/db?sslmode=maybe"),
     );
-    let cases: [(&[(&str, &str)], &[&str]); 9] = [
+    let cases: [Case<'_>; 9] = [
         (&[], &["the database's Secret", "spec.database.secretRef"]),
         (
             &[("username", "u"), ("password", "p")],
@@ -67,7 +70,7 @@ fn a_cache_secret_that_cannot_be_used_is_named_with_its_key() {
         format!("http://:{CACHE_PASSWORD}@127.0.0.1"),
         format!("redis://:{CACHE_PASSWORD}@127.0.0.1:x"),
     );
-    let cases: [(&[(&str, &str)], &[&str]); 5] = [
+    let cases: [Case<'_>; 5] = [
         (&[], &["the cache's Secret", "spec.cache.secretRef"]),
         (
             &[("password", CACHE_PASSWORD)],
