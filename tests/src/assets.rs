@@ -12,7 +12,14 @@ use crate::{Result, error::Step, process, progress};
 /// Version of Kubernetes that is built.
 pub const KUBERNETES_VERSION: &str = "v1.35.4";
 
-const KUBERNETES: [&str; 6] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"];
+const KUBERNETES: [&str; 6] = [
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+    "kubectl",
+];
 const ETCD: &str = "etcd";
 
 /// A folder with etcd and Kubernetes' binaries.
@@ -58,15 +65,24 @@ impl Assets {
     }
 
     fn is_complete(&self) -> bool {
-        KUBERNETES.iter().chain([&ETCD]).all(|binary| self.path(binary).exists())
+        KUBERNETES
+            .iter()
+            .chain([&ETCD])
+            .all(|binary| self.path(binary).exists())
     }
 }
 
 /// The cache of everything that takes long to make: outside the checkout, so that a fresh clone finds it.
 #[must_use]
 pub fn cache() -> PathBuf {
-    let home = || env::var_os("HOME").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from).join(".cache");
-    env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("mapa-refresh")
+    let home = || {
+        env::var_os("HOME")
+            .map_or_else(|| PathBuf::from("/tmp"), PathBuf::from)
+            .join(".cache")
+    };
+    env::var_os("XDG_CACHE_HOME")
+        .map_or_else(home, PathBuf::from)
+        .join("mapa-refresh")
 }
 
 /// Waits for an exclusive lock, which ends with the returned file.
@@ -77,7 +93,12 @@ pub fn lock(path: &Path) -> Result<File> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).step_at("create", parent)?;
     }
-    let file = File::options().create(true).truncate(false).write(true).open(path).step_at("open", path)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .step_at("open", path)?;
     if file.try_lock().is_err() {
         progress::during(&format!("waiting for {}", path.display()), || file.lock()).step_at("lock", path)?;
     }
@@ -89,15 +110,29 @@ fn build(folder: &Path) -> Result<()> {
     let scratch = tempfile::tempdir_in(folder).step_at("create a folder in", folder)?;
     let minor = KUBERNETES_VERSION.split('.').nth(1).unwrap_or_default();
     let version = "k8s.io/component-base/version";
-    let flags = format!("-s -w -X {version}.gitVersion={KUBERNETES_VERSION} -X {version}.gitMajor=1 -X {version}.gitMinor={minor}");
+    let flags = format!(
+        "-s -w -X {version}.gitVersion={KUBERNETES_VERSION} -X {version}.gitMajor=1 -X {version}.gitMinor={minor}"
+    );
 
-    let packages: Vec<String> = KUBERNETES.iter().map(|binary| format!("k8s.io/kubernetes/cmd/{binary}")).collect();
+    let packages: Vec<String> = KUBERNETES
+        .iter()
+        .map(|binary| format!("k8s.io/kubernetes/cmd/{binary}"))
+        .collect();
     let to_folder = format!("{}/", scratch.path().display());
-    let what = format!("building Kubernetes {KUBERNETES_VERSION} from the Go module proxy, once (some 10 minutes on two cores)");
-    progress::during(&what, || go_build(&sources.join("kubernetes"), &flags, &to_folder, &packages))?;
+    let what = format!(
+        "building Kubernetes {KUBERNETES_VERSION} from the Go module proxy, once (some 10 minutes on two cores)"
+    );
+    progress::during(&what, || {
+        go_build(&sources.join("kubernetes"), &flags, &to_folder, &packages)
+    })?;
     let to_file = scratch.path().join(ETCD).display().to_string();
     progress::during("building etcd, once", || {
-        go_build(&sources.join("etcd"), "-s -w", &to_file, &["go.etcd.io/etcd/server/v3".to_owned()])
+        go_build(
+            &sources.join("etcd"),
+            "-s -w",
+            &to_file,
+            &["go.etcd.io/etcd/server/v3".to_owned()],
+        )
     })?;
     for binary in KUBERNETES.iter().chain([&ETCD]) {
         fs::rename(scratch.path().join(binary), folder.join(binary)).step_at("move the binary into", folder)?;
@@ -107,7 +142,10 @@ fn build(folder: &Path) -> Result<()> {
 
 fn go_build(module: &Path, flags: &str, output: &str, packages: &[String]) -> Result<()> {
     let mut go = Command::new("go");
-    go.current_dir(module).env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=readonly");
-    go.args(["build", "-trimpath", "-ldflags", flags, "-o", output]).args(packages);
+    go.current_dir(module)
+        .env("CGO_ENABLED", "0")
+        .env("GOFLAGS", "-mod=readonly");
+    go.args(["build", "-trimpath", "-ldflags", flags, "-o", output])
+        .args(packages);
     process::output("go build (Go 1.26 or later is needed)", &mut go).map(drop)
 }

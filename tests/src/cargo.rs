@@ -14,18 +14,34 @@ use crate::{Error, Result, images, process, progress};
 pub fn binary(package: &str, name: &str) -> Result<PathBuf> {
     let release = !cfg!(debug_assertions);
     let mut cargo = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
-    cargo.current_dir(images::repository()).args(["build", "--quiet", "--locked", "--package", package, "--bin", name]);
+    cargo
+        .current_dir(images::repository())
+        .args(["build", "--quiet", "--locked", "--package", package, "--bin", name]);
     if release {
         cargo.arg("--release");
     }
-    progress::during(&format!("building {name}"), || process::output(&format!("build {name}"), &mut cargo))?;
+    progress::during(&format!("building {name}"), || {
+        process::output(&format!("build {name}"), &mut cargo)
+    })?;
     let path = target_folder()?.join(name);
-    if path.exists() { Ok(path) } else { Err(Error::new(format!("build {name}"), format!("{} is not there", path.display()))) }
+    if path.exists() {
+        Ok(path)
+    } else {
+        Err(Error::new(
+            format!("build {name}"),
+            format!("{} is not there", path.display()),
+        ))
+    }
 }
 
 /// The folder of this process's profile: its own binary lies in it, or (tests) one below it.
 fn target_folder() -> Result<PathBuf> {
     let own = std::env::current_exe().map_err(|error| Error::new("find the target folder", error))?;
-    let folder = own.parent().filter(|folder| folder.file_name().is_none_or(|name| name != "deps"));
-    folder.or_else(|| own.parent().and_then(Path::parent)).map(Path::to_owned).ok_or_else(|| Error::new("find the target folder", own.display()))
+    let folder = own
+        .parent()
+        .filter(|folder| folder.file_name().is_none_or(|name| name != "deps"));
+    folder
+        .or_else(|| own.parent().and_then(Path::parent))
+        .map(Path::to_owned)
+        .ok_or_else(|| Error::new("find the target folder", own.display()))
 }

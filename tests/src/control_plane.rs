@@ -46,13 +46,28 @@ impl ControlPlane {
     pub fn start() -> Result<Self> {
         let assets = Assets::find()?;
         progress::during("starting etcd, API server and controller-manager", || {
-            let folder = tempfile::Builder::new().prefix("mapa-k8s-").tempdir().step("create a folder")?;
+            let folder = tempfile::Builder::new()
+                .prefix("mapa-k8s-")
+                .tempdir()
+                .step("create a folder")?;
             let pki = Pki::new(folder.path().join("pki"))?;
-            let api_names = ["localhost", "kubernetes", "kubernetes.default.svc", "127.0.0.1", KUBERNETES_SERVICE, HOST_ADDRESS];
+            let api_names = [
+                "localhost",
+                "kubernetes",
+                "kubernetes.default.svc",
+                "127.0.0.1",
+                KUBERNETES_SERVICE,
+                HOST_ADDRESS,
+            ];
             pki.issue("apiserver", "kube-apiserver", "kubernetes", &api_names)?;
             pki.issue("kubelet-client", "kube-apiserver-kubelet-client", "system:masters", &[])?;
             pki.issue("admin", "admin", "system:masters", &[])?;
-            pki.issue("controller-manager", "system:kube-controller-manager", "kubernetes", &[])?;
+            pki.issue(
+                "controller-manager",
+                "system:kube-controller-manager",
+                "kubernetes",
+                &[],
+            )?;
             let port = free_port()?;
             let admin = pki.kubeconfig("admin", &server(port))?;
             let mut plane = Self {
@@ -115,7 +130,9 @@ impl ControlPlane {
     /// The kubeconfig cannot be read.
     pub async fn client(&self) -> Result<Client> {
         let kubeconfig = Kubeconfig::read_from(&self.admin).step_at("read", &self.admin)?;
-        let config = Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.step("read the kubeconfig")?;
+        let config = Config::from_custom_kubeconfig(kubeconfig, &Default::default())
+            .await
+            .step("read the kubeconfig")?;
         Client::try_from(config).step("make a client")
     }
 
@@ -128,9 +145,16 @@ impl ControlPlane {
         let mut command = self.assets.command("kube-controller-manager");
         command
             .arg(format!("--kubeconfig={}", kubeconfig.display()))
-            .arg(format!("--service-account-private-key-file={}", self.pki.path("sa.key").display()))
+            .arg(format!(
+                "--service-account-private-key-file={}",
+                self.pki.path("sa.key").display()
+            ))
             .arg(format!("--root-ca-file={}", self.pki.path("ca.crt").display()))
-            .args(["--use-service-account-credentials=true", "--leader-elect=false", "--allocate-node-cidrs=false"])
+            .args([
+                "--use-service-account-credentials=true",
+                "--leader-elect=false",
+                "--allocate-node-cidrs=false",
+            ])
             .arg(format!("--secure-port={}", free_port()?));
         self.controller_manager = Some(Process::start("kube-controller-manager", &command, self.folder.path())?);
         Ok(())
@@ -152,13 +176,33 @@ impl ControlPlane {
             .arg(format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_port))
             .arg(format!("--secure-port={}", self.port))
             .args(["--bind-address=0.0.0.0", &format!("--advertise-address={HOST_ADDRESS}")])
-            .args([file("client-ca-file", "ca.crt"), file("tls-cert-file", "apiserver.crt"), file("tls-private-key-file", "apiserver.key")])
-            .args([file("service-account-key-file", "sa.pub"), file("service-account-signing-key-file", "sa.key")])
-            .args([file("kubelet-client-certificate", "kubelet-client.crt"), file("kubelet-client-key", "kubelet-client.key")])
-            .args(["--service-account-issuer=https://kubernetes.default.svc", "--service-cluster-ip-range=10.96.0.0/16"])
-            .args(["--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--allow-privileged=true"])
+            .args([
+                file("client-ca-file", "ca.crt"),
+                file("tls-cert-file", "apiserver.crt"),
+                file("tls-private-key-file", "apiserver.key"),
+            ])
+            .args([
+                file("service-account-key-file", "sa.pub"),
+                file("service-account-signing-key-file", "sa.key"),
+            ])
+            .args([
+                file("kubelet-client-certificate", "kubelet-client.crt"),
+                file("kubelet-client-key", "kubelet-client.key"),
+            ])
+            .args([
+                "--service-account-issuer=https://kubernetes.default.svc",
+                "--service-cluster-ip-range=10.96.0.0/16",
+            ])
+            .args([
+                "--authorization-mode=Node,RBAC",
+                "--enable-admission-plugins=NodeRestriction",
+                "--allow-privileged=true",
+            ])
             // Else `kubectl logs` asks for the node by a name that nobody resolves.
-            .args(["--kubelet-preferred-address-types=InternalIP", "--shutdown-delay-duration=0"])
+            .args([
+                "--kubelet-preferred-address-types=InternalIP",
+                "--shutdown-delay-duration=0",
+            ])
             .arg(format!("--audit-policy-file={}", self.audit_policy()?.display()))
             .arg(format!("--audit-log-path={}", self.audit_log().display()));
         self.api_server = Some(Process::start("kube-apiserver", &command, self.folder.path())?);
@@ -202,7 +246,13 @@ impl ControlPlane {
             .arg(self.folder.path().join("etcd"))
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("default={peer}"), "--unsafe-no-fsync", "--log-level", "warn"]);
+            .args([
+                "--initial-cluster",
+                &format!("default={peer}"),
+                "--unsafe-no-fsync",
+                "--log-level",
+                "warn",
+            ]);
         self.etcd = Some(Process::start("etcd", &command, self.folder.path())?);
         Ok(())
     }

@@ -17,7 +17,10 @@ impl Error {
     /// `step` failed because of `cause`.
     #[must_use]
     pub fn new(step: impl Into<String>, cause: impl Display) -> Self {
-        Self { step: step.into(), cause: cause.to_string() }
+        Self {
+            step: step.into(),
+            cause: cause.to_string(),
+        }
     }
 }
 

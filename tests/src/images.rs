@@ -39,9 +39,14 @@ pub fn pause() -> Result<PathBuf> {
         let context = tempfile::tempdir().step("create a folder")?;
         fs::write(context.path().join("pause.c"), PAUSE_SOURCE).step("write pause.c")?;
         let mut gcc = Command::new("gcc");
-        gcc.current_dir(context.path()).args(["-Os", "-static", "-s", "-o", "pause", "pause.c"]);
+        gcc.current_dir(context.path())
+            .args(["-Os", "-static", "-s", "-o", "pause", "pause.c"]);
         process::output("compile pause", &mut gcc)?;
-        fs::write(context.path().join("Dockerfile"), "FROM scratch\nCOPY pause /pause\nENTRYPOINT [\"/pause\"]\n").step("write Dockerfile")?;
+        fs::write(
+            context.path().join("Dockerfile"),
+            "FROM scratch\nCOPY pause /pause\nENTRYPOINT [\"/pause\"]\n",
+        )
+        .step("write Dockerfile")?;
         build(context.path(), &context.path().join("Dockerfile"), PAUSE, &[], archive)
     })
 }
@@ -71,8 +76,12 @@ fn project(package: &str, name: &str) -> Result<PathBuf> {
         make_rust_image()?;
         let target = assets::cache().join("image-target");
         fs::create_dir_all(&target).step_at("create", &target)?;
-        let toolchain = process::output("find the Rust toolchain", Command::new("rustc").args(["--print", "sysroot"]))?;
-        let home = std::env::var("CARGO_HOME").unwrap_or_else(|_| format!("{}/.cargo", std::env::var("HOME").unwrap_or_default()));
+        let toolchain = process::output(
+            "find the Rust toolchain",
+            Command::new("rustc").args(["--print", "sysroot"]),
+        )?;
+        let home = std::env::var("CARGO_HOME")
+            .unwrap_or_else(|_| format!("{}/.cargo", std::env::var("HOME").unwrap_or_default()));
         let mounts = [
             format!("{}:/usr/local/toolchain:ro", toolchain.trim()),
             format!("{home}/registry:/usr/local/cargo/registry"),
@@ -84,23 +93,41 @@ fn project(package: &str, name: &str) -> Result<PathBuf> {
 
 /// A Debian with a C compiler, under the name of the official Rust image; the toolchain is mounted into the build.
 fn make_rust_image() -> Result<()> {
-    if buildah().args(["inspect", "--type", "image", RUST]).output().is_ok_and(|output| output.status.success()) {
+    if buildah()
+        .args(["inspect", "--type", "image", RUST])
+        .output()
+        .is_ok_and(|output| output.status.success())
+    {
         return Ok(());
     }
     progress::during("making the build image from Debian's packages, once", || {
         let folder = tempfile::tempdir().step("create a folder")?;
         let root = folder.path().join("root");
         let mut debootstrap = Command::new("debootstrap");
-        debootstrap.args(["--variant=minbase", "--include=gcc,libc6-dev,ca-certificates", "bookworm"]).arg(&root);
+        debootstrap
+            .args([
+                "--variant=minbase",
+                "--include=gcc,libc6-dev,ca-certificates",
+                "bookworm",
+            ])
+            .arg(&root);
         process::output("debootstrap", &mut debootstrap)?;
-        for heavy in ["var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale", "usr/share/man"] {
+        for heavy in [
+            "var/cache/apt",
+            "var/lib/apt/lists",
+            "usr/share/doc",
+            "usr/share/locale",
+            "usr/share/man",
+        ] {
             let _ = fs::remove_dir_all(root.join(heavy));
         }
         let dockerfile = folder.path().join("Dockerfile");
         let text = "FROM scratch\nCOPY root /\nENV CARGO_HOME=/usr/local/cargo PATH=/usr/local/toolchain/bin:/usr/local/bin:/usr/bin:/bin\n";
         fs::write(&dockerfile, text).step_at("write", &dockerfile)?;
         let mut bud = buildah();
-        bud.args(["bud", "--isolation", "chroot", "-t", RUST, "-f"]).arg(&dockerfile).arg(folder.path());
+        bud.args(["bud", "--isolation", "chroot", "-t", RUST, "-f"])
+            .arg(&dockerfile)
+            .arg(folder.path());
         process::output("make the build image", &mut bud).map(drop)
     })
 }
@@ -108,7 +135,16 @@ fn make_rust_image() -> Result<()> {
 fn build(context: &Path, dockerfile: &Path, name: &str, mounts: &[String], archive: &Path) -> Result<()> {
     let _lock = assets::lock(&assets::cache().join("buildah.lock"))?;
     let mut bud = buildah();
-    bud.args(["bud", "--isolation", "chroot", "--pull-never", "--network", "host", "-t", name]);
+    bud.args([
+        "bud",
+        "--isolation",
+        "chroot",
+        "--pull-never",
+        "--network",
+        "host",
+        "-t",
+        name,
+    ]);
     for mount in mounts {
         bud.args(["-v", mount]);
     }
@@ -121,7 +157,11 @@ fn build(context: &Path, dockerfile: &Path, name: &str, mounts: &[String], archi
 
 fn buildah() -> Command {
     let mut command = Command::new("buildah");
-    command.arg("--storage-driver").arg("vfs").arg("--root").arg(assets::cache().join("buildah"));
+    command
+        .arg("--storage-driver")
+        .arg("vfs")
+        .arg("--root")
+        .arg(assets::cache().join("buildah"));
     command.arg("--runroot").arg(assets::cache().join("buildah-run"));
     command
 }
@@ -146,7 +186,9 @@ fn cached(name: &str, key: &str, make: impl FnOnce(&Path) -> Result<()>) -> Resu
 /// The root of the repository.
 #[must_use]
 pub fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_owned)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map_or_else(PathBuf::new, Path::to_owned)
 }
 
 fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
@@ -155,19 +197,31 @@ fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
         hash.update(part.len().to_le_bytes());
         hash.update(part);
     }
-    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize()
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn digest_of(sources: &[PathBuf]) -> Result<String> {
     let mut files = Vec::new();
     let mut folders: Vec<PathBuf> = Vec::new();
     for source in sources {
-        if source.is_dir() { folders.push(source.clone()) } else { files.push(source.clone()) }
+        if source.is_dir() {
+            folders.push(source.clone())
+        } else {
+            files.push(source.clone())
+        }
     }
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).step_at("read", &folder)? {
             let path = entry.step_at("read", &folder)?.path();
-            if path.is_dir() { folders.push(path) } else { files.push(path) }
+            if path.is_dir() {
+                folders.push(path)
+            } else {
+                files.push(path)
+            }
         }
     }
     files.sort();

@@ -19,21 +19,14 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Kubectl {
     binary: PathBuf,
-    kubeconfig: Option<PathBuf>,
-    context: Option<String>,
+    kubeconfig: PathBuf,
 }
 
 impl Kubectl {
     /// kubectl for the cluster of `kubeconfig`.
     #[must_use]
     pub fn new(binary: PathBuf, kubeconfig: PathBuf) -> Self {
-        Self { binary, kubeconfig: Some(kubeconfig), context: None }
-    }
-
-    /// The machine's kubectl, for a context of the user's own kubeconfig.
-    #[must_use]
-    pub fn for_context(context: &str) -> Self {
-        Self { binary: "kubectl".into(), kubeconfig: None, context: Some(context.to_owned()) }
+        Self { binary, kubeconfig }
     }
 
     /// Runs kubectl and returns what it printed.
@@ -82,7 +75,9 @@ impl Kubectl {
     /// # Errors
     /// The cluster does not make it within 30 s.
     pub fn namespace(&self, name: &str) -> Result<()> {
-        self.apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}"))?;
+        self.apply(&format!(
+            "{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}"
+        ))?;
         wait::until("the default ServiceAccount", Duration::from_secs(30), || {
             match self.run(["-n", name, "get", "serviceaccount", "default"]) {
                 Ok(_) => Look::Met(()),
@@ -93,12 +88,7 @@ impl Kubectl {
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);
-        if let Some(kubeconfig) = &self.kubeconfig {
-            command.env("KUBECONFIG", kubeconfig);
-        }
-        if let Some(context) = &self.context {
-            command.args(["--context", context]);
-        }
+        command.env("KUBECONFIG", &self.kubeconfig);
         command
     }
 }

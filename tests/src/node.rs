@@ -54,10 +54,21 @@ impl Node {
         let lock = assets::lock(Path::new("/run/lock/mapa-refresh-node.lock"))?;
         clean_up_after_the_dead();
         progress::during("starting scheduler, containerd, kubelet and kube-proxy", || {
-            let folder = tempfile::Builder::new().prefix("mapa-node-").tempdir().step("create a folder")?;
+            let folder = tempfile::Builder::new()
+                .prefix("mapa-node-")
+                .tempdir()
+                .step("create a folder")?;
             fs::write(folder.path().join("owner.pid"), std::process::id().to_string()).step("write owner.pid")?;
-            let traces = Traces { folder: folder.path().to_owned(), network_namespaces: network_namespaces() };
-            let mut node = Self { processes: Vec::new(), traces, folder, _lock: lock };
+            let traces = Traces {
+                folder: folder.path().to_owned(),
+                network_namespaces: network_namespaces(),
+            };
+            let mut node = Self {
+                processes: Vec::new(),
+                traces,
+                folder,
+                _lock: lock,
+            };
             node.make_bridge()?;
             node.start_containerd()?;
             node.import(&pause)?;
@@ -126,7 +137,8 @@ impl Node {
             { "type": "portmap", "capabilities": { "portMappings": true } },
         ] });
         fs::create_dir_all(self.path("cni")).step("create a folder")?;
-        fs::write(self.path("cni/10-bridge.conflist"), network.to_string()).step("write the network's configuration")?;
+        fs::write(self.path("cni/10-bridge.conflist"), network.to_string())
+            .step("write the network's configuration")?;
         let config = format!(
             r#"version = 2
 root = "{folder}/containerd"
@@ -149,14 +161,18 @@ state = "{folder}/run"
         let mut containerd = Command::new("containerd");
         containerd.arg("-c").arg(self.path("containerd.toml"));
         self.run("containerd", &containerd)?;
-        wait::until("containerd", READY_WITHIN, || match process::output("ctr", self.ctr().arg("version")) {
-            Ok(_) => Look::Met(()),
-            Err(error) => Look::Saw(error.to_string()),
+        wait::until("containerd", READY_WITHIN, || {
+            match process::output("ctr", self.ctr().arg("version")) {
+                Ok(_) => Look::Met(()),
+                Err(error) => Look::Saw(error.to_string()),
+            }
         })
     }
 
     fn start_scheduler(&mut self, plane: &ControlPlane) -> Result<()> {
-        plane.pki().issue("scheduler", "system:kube-scheduler", "kubernetes", &[])?;
+        plane
+            .pki()
+            .issue("scheduler", "system:kube-scheduler", "kubernetes", &[])?;
         let kubeconfig = plane.pki().kubeconfig("scheduler", &plane.server())?;
         let mut scheduler = plane.assets().command("kube-scheduler");
         scheduler
@@ -167,7 +183,12 @@ state = "{folder}/run"
 
     fn start_kubelet(&mut self, plane: &ControlPlane) -> Result<()> {
         let pki = plane.pki();
-        pki.issue("node", &format!("system:node:{NAME}"), "system:nodes", &[NAME, "127.0.0.1", HOST_ADDRESS])?;
+        pki.issue(
+            "node",
+            &format!("system:node:{NAME}"),
+            "system:nodes",
+            &[NAME, "127.0.0.1", HOST_ADDRESS],
+        )?;
         let kubeconfig = pki.kubeconfig("node", &plane.server())?;
         let config = serde_json::json!({
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -196,7 +217,10 @@ state = "{folder}/run"
         kubelet
             .arg(format!("--config={}", self.path("kubelet.yaml").display()))
             .arg(format!("--kubeconfig={}", kubeconfig.display()))
-            .args([&format!("--hostname-override={NAME}"), &format!("--node-ip={HOST_ADDRESS}")])
+            .args([
+                &format!("--hostname-override={NAME}"),
+                &format!("--node-ip={HOST_ADDRESS}"),
+            ])
             .arg(format!("--root-dir={}", self.path("kubelet").display()))
             .arg(format!("--cert-dir={}", self.path("kubelet-pki").display()));
         self.run("kubelet", &kubelet)
@@ -217,7 +241,9 @@ state = "{folder}/run"
         });
         fs::write(self.path("kube-proxy.yaml"), config.to_string()).step("write kube-proxy's configuration")?;
         let mut proxy = plane.assets().command("kube-proxy");
-        proxy.arg(format!("--config={}", self.path("kube-proxy.yaml").display())).arg(format!("--hostname-override={NAME}"));
+        proxy
+            .arg(format!("--config={}", self.path("kube-proxy.yaml").display()))
+            .arg(format!("--hostname-override={NAME}"));
         self.run("kube-proxy", &proxy)
     }
 
@@ -271,7 +297,10 @@ impl Traces {
 
 fn network_namespaces() -> HashSet<PathBuf> {
     let entries = fs::read_dir(NETWORK_NAMESPACES).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| path.to_string_lossy().contains("/cni-")).collect()
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| path.to_string_lossy().contains("/cni-"))
+        .collect()
 }
 
 fn quietly(program: &str, arguments: &[&str]) {
@@ -296,10 +325,19 @@ fn kill_shims(folder: &Path) {
         .collect();
     let socket = folder.join("c.sock").display().to_string();
     let is_shim = |command: &str| command.contains("containerd-shim") && command.contains(&socket);
-    let mut doomed: Vec<i32> = processes.iter().filter(|(_, _, command)| is_shim(command)).map(|(id, _, _)| *id).collect();
+    let mut doomed: Vec<i32> = processes
+        .iter()
+        .filter(|(_, _, command)| is_shim(command))
+        .map(|(id, _, _)| *id)
+        .collect();
     let mut next = 0;
     while let Some(parent) = doomed.get(next).copied() {
-        doomed.extend(processes.iter().filter(|(_, of, _)| *of == parent).map(|(id, _, _)| *id));
+        doomed.extend(
+            processes
+                .iter()
+                .filter(|(_, of, _)| *of == parent)
+                .map(|(id, _, _)| *id),
+        );
         next += 1;
     }
     for id in doomed {
@@ -309,7 +347,11 @@ fn kill_shims(folder: &Path) {
 
 fn unmount_below(folder: &Path) {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let ours: Vec<&str> = mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|target| Path::new(target).starts_with(folder)).collect();
+    let ours: Vec<&str> = mounts
+        .lines()
+        .filter_map(|line| line.split(' ').nth(1))
+        .filter(|target| Path::new(target).starts_with(folder))
+        .collect();
     for target in ours.into_iter().rev() {
         let _ = umount2(target, MntFlags::MNT_DETACH);
     }
@@ -325,7 +367,11 @@ fn remove_cgroups() {
         }
         let _ = fs::remove_dir(folder);
     }
-    let roots = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path().join("kubepods"));
+    let roots = fs::read_dir("/sys/fs/cgroup")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path().join("kubepods"));
     for root in roots.chain([PathBuf::from("/sys/fs/cgroup/kubepods")]) {
         if root.is_dir() {
             remove(&root);
@@ -346,7 +392,11 @@ fn clean_up_after_the_dead() {
             continue;
         }
         progress::say(&format!("cleaning up what a killed run left in {}", folder.display()));
-        Traces { folder: folder.clone(), network_namespaces: HashSet::new() }.remove();
+        Traces {
+            folder: folder.clone(),
+            network_namespaces: HashSet::new(),
+        }
+        .remove();
         let _ = fs::remove_dir_all(&folder);
     }
 }

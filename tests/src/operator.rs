@@ -14,6 +14,7 @@ pub struct Operator {
     kubeconfig: Option<PathBuf>,
     arguments: Vec<String>,
     log: PathBuf,
+    name: String,
 }
 
 impl Operator {
@@ -28,6 +29,7 @@ impl Operator {
             kubeconfig: kubeconfig.map(Path::to_owned),
             arguments: vec!["run".to_owned(), "--runner-image".to_owned(), runner_image.to_owned()],
             log: folder.to_owned(),
+            name: "operator".to_owned(),
         })
     }
 
@@ -35,6 +37,13 @@ impl Operator {
     #[must_use]
     pub fn with_argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// The same with a log of its own, `operator-<name>.log`.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = format!("operator-{name}");
         self
     }
 
@@ -48,6 +57,6 @@ impl Operator {
         if let Some(kubeconfig) = &self.kubeconfig {
             command.env("KUBECONFIG", kubeconfig);
         }
-        Process::start("operator", &command, &self.log)
+        Process::start(&self.name, &command, &self.log)
     }
 }

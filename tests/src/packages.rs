@@ -14,23 +14,56 @@ pub struct Program {
 }
 
 /// What PostgreSQL needs.
-pub const POSTGRES: &[Program] = &[Program { path: "/usr/lib/postgresql/15/bin/postgres", package: "postgresql-15" }];
+pub const POSTGRES: &[Program] = &[Program {
+    path: "/usr/lib/postgresql/15/bin/postgres",
+    package: "postgresql-15",
+}];
 /// What Redis needs.
-pub const REDIS: &[Program] = &[Program { path: "/usr/bin/redis-server", package: "redis-server" }];
+pub const REDIS: &[Program] = &[Program {
+    path: "/usr/bin/redis-server",
+    package: "redis-server",
+}];
 /// What a node needs.
 pub const NODE: &[Program] = &[
-    Program { path: "/usr/bin/containerd", package: "containerd" },
-    Program { path: "/usr/sbin/runc", package: "runc" },
-    Program { path: "/usr/lib/cni/bridge", package: "containernetworking-plugins" },
-    Program { path: "/usr/sbin/nft", package: "nftables" },
-    Program { path: "/usr/sbin/conntrack", package: "conntrack" },
-    Program { path: "/usr/sbin/ip", package: "iproute2" },
+    Program {
+        path: "/usr/bin/containerd",
+        package: "containerd",
+    },
+    Program {
+        path: "/usr/sbin/runc",
+        package: "runc",
+    },
+    Program {
+        path: "/usr/lib/cni/bridge",
+        package: "containernetworking-plugins",
+    },
+    Program {
+        path: "/usr/sbin/nft",
+        package: "nftables",
+    },
+    Program {
+        path: "/usr/sbin/conntrack",
+        package: "conntrack",
+    },
+    Program {
+        path: "/usr/sbin/ip",
+        package: "iproute2",
+    },
 ];
 /// What building images needs.
 pub const IMAGES: &[Program] = &[
-    Program { path: "/usr/bin/buildah", package: "buildah" },
-    Program { path: "/usr/sbin/debootstrap", package: "debootstrap" },
-    Program { path: "/usr/bin/gcc", package: "gcc" },
+    Program {
+        path: "/usr/bin/buildah",
+        package: "buildah",
+    },
+    Program {
+        path: "/usr/sbin/debootstrap",
+        package: "debootstrap",
+    },
+    Program {
+        path: "/usr/bin/gcc",
+        package: "gcc",
+    },
 ];
 
 /// Makes sure that `programs` are there; installs what is missing as root on Debian.
@@ -39,8 +72,14 @@ pub const IMAGES: &[Program] = &[
 /// Something is missing and cannot be installed; with the one command to run.
 pub fn ensure(programs: &[Program]) -> Result<()> {
     // Debian merges /sbin and /usr/sbin; both spellings occur.
-    let is_there = |program: &Program| Path::new(program.path).exists() || Path::new(&program.path.replace("/usr/sbin", "/sbin")).exists();
-    let missing: Vec<&str> = programs.iter().filter(|program| !is_there(program)).map(|program| program.package).collect();
+    let is_there = |program: &Program| {
+        Path::new(program.path).exists() || Path::new(&program.path.replace("/usr/sbin", "/sbin")).exists()
+    };
+    let missing: Vec<&str> = programs
+        .iter()
+        .filter(|program| !is_there(program))
+        .map(|program| program.package)
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -61,7 +100,10 @@ pub fn ensure(programs: &[Program]) -> Result<()> {
         apt(&[&["install", "-y", "--no-install-recommends"], missing.as_slice()].concat())
     })?;
     match programs.iter().find(|program| !is_there(program)) {
-        Some(program) => Err(Error::new(format!("{} is still missing after installing {}", program.path, program.package), remedy)),
+        Some(program) => Err(Error::new(
+            format!("{} is still missing after installing {}", program.path, program.package),
+            remedy,
+        )),
         None => Ok(()),
     }
 }

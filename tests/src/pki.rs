@@ -29,13 +29,20 @@ impl Pki {
         let mut params = CertificateParams::new(Vec::new()).step(STEP)?;
         params.distinguished_name.push(DnType::CommonName, "mapa-refresh-test");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        params.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::CrlSign,
+            KeyUsagePurpose::DigitalSignature,
+        ];
         let certificate = params.self_signed(&key).step(STEP)?;
         write(&folder.join("ca.crt"), &certificate.pem())?;
         let tokens = KeyPair::generate().step(STEP)?;
         write(&folder.join("sa.key"), &tokens.serialize_pem())?;
         write(&folder.join("sa.pub"), &tokens.public_key_pem())?;
-        Ok(Self { folder, issuer: Issuer::new(params, key) })
+        Ok(Self {
+            folder,
+            issuer: Issuer::new(params, key),
+        })
     }
 
     /// Writes `<name>.crt` and `<name>.key` for the user `common_name` in the group `organization`, valid as a server at `names`.
@@ -45,7 +52,8 @@ impl Pki {
     pub fn issue(&self, name: &str, common_name: &str, organization: &str, names: &[&str]) -> Result<()> {
         let step = format!("make the certificate {name}");
         let key = KeyPair::generate().step(&step)?;
-        let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).step(&step)?;
+        let mut params =
+            CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).step(&step)?;
         params.distinguished_name.push(DnType::CommonName, common_name);
         params.distinguished_name.push(DnType::OrganizationName, organization);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];

@@ -19,13 +19,23 @@ impl Example {
     /// A policy that runs every minute.
     #[must_use]
     pub fn every_minute(namespace: &str, name: &str) -> Self {
-        Self { namespace: namespace.to_owned(), name: name.to_owned(), interval_minutes: 1, key_prefix: "mapa".to_owned() }
+        Self {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            interval_minutes: 1,
+            key_prefix: "mapa".to_owned(),
+        }
     }
 
     /// The policy as YAML, as an admin writes it. `extra` are further lines of the spec, indented by two.
     #[must_use]
     pub fn manifest(&self, extra: &str) -> String {
-        let Self { namespace, name, interval_minutes, key_prefix } = self;
+        let Self {
+            namespace,
+            name,
+            interval_minutes,
+            key_prefix,
+        } = self;
         format!(
             "apiVersion: mapa.radar.dev/v1
 kind: MapaRefreshPolicy
@@ -44,29 +54,42 @@ spec:
         )
     }
 
-    /// The two Secrets of a namespace.
+    /// The two Secrets for the servers of the tests.
     #[must_use]
     pub fn secrets(&self, database_url: &str, cache_url: &str) -> String {
-        let namespace = &self.namespace;
+        let database = [
+            ("url", database_url),
+            ("username", postgres::RUNNER_ROLE),
+            ("password", postgres::RUNNER_PASSWORD),
+        ];
+        let cache = [("url", cache_url), ("password", redis::PASSWORD)];
         format!(
-            "apiVersion: v1
-kind: Secret
-metadata: {{ name: radar-database, namespace: {namespace} }}
-stringData:
-  url: {database_url}
-  username: {user}
-  password: {database_password}
----
-apiVersion: v1
-kind: Secret
-metadata: {{ name: radar-cache, namespace: {namespace} }}
-stringData:
-  url: {cache_url}
-  password: {cache_password}
-",
-            user = postgres::RUNNER_ROLE,
-            database_password = postgres::RUNNER_PASSWORD,
-            cache_password = redis::PASSWORD,
+            "{}---\n{}",
+            self.secret("radar-database", &database),
+            self.secret("radar-cache", &cache)
         )
+    }
+
+    /// The two Secrets from URLs that hold the credentials.
+    #[must_use]
+    pub fn secrets_of_urls(&self, database_url: &str, cache_url: &str) -> String {
+        let database = self.secret("radar-database", &[("url", database_url)]);
+        format!("{database}---\n{}", self.secret("radar-cache", &[("url", cache_url)]))
+    }
+
+    /// A Secret in the policy's namespace.
+    #[must_use]
+    pub fn secret(&self, name: &str, keys: &[(&str, &str)]) -> String {
+        let data: serde_json::Map<String, serde_json::Value> = keys
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).into()))
+            .collect();
+        let secret = serde_json::json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": { "name": name, "namespace": self.namespace },
+            "stringData": data,
+        });
+        format!("{secret}\n")
     }
 }

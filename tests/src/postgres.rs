@@ -1,11 +1,6 @@
 //! A PostgreSQL of one's own, reachable from pods.
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::Command,
-    time::Duration,
-};
+use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
@@ -42,8 +37,15 @@ impl Postgres {
     pub fn start() -> Result<Self> {
         packages::ensure(packages::POSTGRES)?;
         progress::during("starting PostgreSQL", || {
-            let folder = tempfile::Builder::new().prefix("mapa-pg-").tempdir().step("create a folder")?;
-            let mut server = Self { process: None, port: free_port()?, folder };
+            let folder = tempfile::Builder::new()
+                .prefix("mapa-pg-")
+                .tempdir()
+                .step("create a folder")?;
+            let mut server = Self {
+                process: None,
+                port: free_port()?,
+                folder,
+            };
             server.initialise()?;
             server.resume()?;
             server.sql_in("postgres", &format!("CREATE DATABASE {DATABASE}"))?;
@@ -110,7 +112,10 @@ impl Postgres {
     fn initialise(&self) -> Result<()> {
         if process::is_root() {
             // PostgreSQL refuses root; Debian's package brings this user.
-            process::output("give the folder to postgres", Command::new("chown").arg("postgres").arg(self.folder.path()))?;
+            process::output(
+                "give the folder to postgres",
+                Command::new("chown").arg("postgres").arg(self.folder.path()),
+            )?;
         }
         let password = self.folder.path().join("password");
         fs::write(&password, "superuser-7f3c51e0").step_at("write", &password)?;
@@ -118,7 +123,15 @@ impl Postgres {
         initdb
             .arg("-D")
             .arg(self.data())
-            .args(["-U", "postgres", "--auth-local=trust", "--auth-host=scram-sha-256", "--locale=C.UTF-8", "--encoding=UTF8", "--no-sync"])
+            .args([
+                "-U",
+                "postgres",
+                "--auth-local=trust",
+                "--auth-host=scram-sha-256",
+                "--locale=C.UTF-8",
+                "--encoding=UTF8",
+                "--no-sync",
+            ])
             .arg(format!("--pwfile={}", password.display()));
         process::output("make the database's files", &mut initdb)?;
         let access = self.data().join("pg_hba.conf");
@@ -128,9 +141,20 @@ impl Postgres {
 
     fn sql_in(&self, database: &str, sql: &str) -> Result<String> {
         let mut psql = Command::new(format!("{BINARIES}/psql"));
-        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database])
-            .args(["-p", &self.port.to_string(), "-h"])
-            .arg(self.folder.path());
+        psql.args([
+            "-X",
+            "-q",
+            "-A",
+            "-t",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-U",
+            "postgres",
+            "-d",
+            database,
+        ])
+        .args(["-p", &self.port.to_string(), "-h"])
+        .arg(self.folder.path());
         let file = tempfile::NamedTempFile::new().step("create a file")?;
         fs::write(file.path(), sql).step_at("write", file.path())?;
         psql.arg("-f").arg(file.path());
@@ -147,7 +171,17 @@ impl Postgres {
         }
         let mut command = Command::new("setpriv");
         // The kernel forgets the death signal when the user changes, so it is asked for again after that.
-        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--", "setpriv", "--pdeathsig", "KILL", "--", program]);
+        command.args([
+            "--reuid=postgres",
+            "--regid=postgres",
+            "--clear-groups",
+            "--",
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            "--",
+            program,
+        ]);
         command.env("HOME", self.folder.path());
         command
     }

@@ -17,10 +17,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{
-    Error, Result,
-    error::Step,
-};
+use crate::{Error, Result, error::Step};
 
 /// A running server with its log.
 #[derive(Debug)]
@@ -37,12 +34,20 @@ impl Process {
     /// The program cannot be started.
     pub fn start(name: &str, command: &Command, folder: &Path) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
-        let output = File::options().create(true).append(true).open(&log).step_at("open", &log)?;
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .step_at("open", &log)?;
         let errors = output.try_clone().step_at("open", &log)?;
         let mut command = dying_with_us(command);
         command.stdin(Stdio::null()).stdout(output).stderr(errors);
         let child = spawn(command).step(format!("start {name}"))?;
-        Ok(Self { name: name.to_owned(), child, log })
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            log,
+        })
     }
 
     /// Its process id.
@@ -79,7 +84,9 @@ impl Process {
     /// Its whole log.
     #[must_use]
     pub fn log(&self) -> String {
-        std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        std::fs::read(&self.log)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
     }
 
     /// Asks it to end and waits; returns whether it ended with exit code 0.
@@ -111,7 +118,10 @@ fn tail(log: &Path) -> String {
 /// The same command under `setpriv --pdeathsig`: the kernel kills the server when we die, however we die.
 fn dying_with_us(command: &Command) -> Command {
     let mut wrapped = Command::new("setpriv");
-    wrapped.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+    wrapped
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(command.get_program())
+        .args(command.get_args());
     for (key, value) in command.get_envs() {
         match value {
             Some(value) => wrapped.env(key, value),
@@ -160,7 +170,10 @@ pub fn output(step: &str, command: &mut Command) -> Result<String> {
         return Ok(printed);
     }
     let errors = String::from_utf8_lossy(&output.stderr);
-    Err(Error::new(format!("{step}: {}", output.status), format!("{}\n{}", printed.trim_end(), errors.trim_end())))
+    Err(Error::new(
+        format!("{step}: {}", output.status),
+        format!("{}\n{}", printed.trim_end(), errors.trim_end()),
+    ))
 }
 
 /// A TCP port that is free now.
@@ -168,7 +181,10 @@ pub fn output(step: &str, command: &mut Command) -> Result<String> {
 /// # Errors
 /// None is.
 pub fn free_port() -> Result<u16> {
-    std::net::TcpListener::bind(("0.0.0.0", 0)).and_then(|listener| listener.local_addr()).map(|address| address.port()).step("find a free port")
+    std::net::TcpListener::bind(("0.0.0.0", 0))
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .step("find a free port")
 }
 
 /// Whether this process is root.

@@ -29,8 +29,15 @@ impl Redis {
     /// Redis is missing or does not start.
     pub fn start() -> Result<Self> {
         packages::ensure(packages::REDIS)?;
-        let folder = tempfile::Builder::new().prefix("mapa-redis-").tempdir().step("create a folder")?;
-        let mut server = Self { process: None, port: free_port()?, folder };
+        let folder = tempfile::Builder::new()
+            .prefix("mapa-redis-")
+            .tempdir()
+            .step("create a folder")?;
+        let mut server = Self {
+            process: None,
+            port: free_port()?,
+            folder,
+        };
         server.resume()?;
         Ok(server)
     }
@@ -53,7 +60,9 @@ impl Redis {
     /// The server does not answer, or with an error.
     pub fn command(&self, arguments: &[&str]) -> Result<String> {
         let mut cli = Command::new("redis-cli");
-        cli.args(["-p", &self.port.to_string(), "--raw"]).env("REDISCLI_AUTH", PASSWORD).args(arguments);
+        cli.args(["-p", &self.port.to_string(), "--raw"])
+            .env("REDISCLI_AUTH", PASSWORD)
+            .args(arguments);
         let answer = process::output("redis-cli", &mut cli)?;
         if answer.starts_with("ERR ") || answer.starts_with("NOAUTH") || answer.starts_with("OOM ") {
             return Err(Error::new("redis-cli", answer));
@@ -73,7 +82,16 @@ impl Redis {
     pub fn resume(&mut self) -> Result<()> {
         let mut command = Command::new("redis-server");
         command
-            .args(["--port", &self.port.to_string(), "--bind", "0.0.0.0", "--save", "", "--appendonly", "no"])
+            .args([
+                "--port",
+                &self.port.to_string(),
+                "--bind",
+                "0.0.0.0",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+            ])
             .args(["--requirepass", PASSWORD, "--protected-mode", "no", "--dir"])
             .arg(self.folder.path());
         let mut process = Process::start("redis", &command, self.folder.path())?;

@@ -23,7 +23,13 @@ pub struct Expected {
 }
 
 /// The counts of the data set.
-pub const EXPECTED: Expected = Expected { rows: 322 + 12 + 7, active: 293 + 12, concluded: 29, quarantined: 7, repaired: 7 };
+pub const EXPECTED: Expected = Expected {
+    rows: 322 + 12 + 7,
+    active: 293 + 12,
+    concluded: 29,
+    quarantined: 7,
+    repaired: 7,
+};
 
 /// Loads the data set and gives the view to the runner's role. The statements are those that `job-runner schema` prints, but for the index: ids repeat here.
 ///

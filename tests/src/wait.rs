@@ -26,7 +26,20 @@ impl<T> Look<T> {
     where
         T: Debug,
     {
-        if met { Self::Met(value) } else { Self::Saw(format!("{value:?}")) }
+        if met {
+            Self::Met(value)
+        } else {
+            Self::Saw(format!("{value:?}"))
+        }
+    }
+
+    /// The same look with another value.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Look<U> {
+        match self {
+            Self::Met(value) => Look::Met(change(value)),
+            Self::Saw(saw) => Look::Saw(saw),
+            Self::Never(why) => Look::Never(why),
+        }
     }
 }
 
@@ -43,7 +56,10 @@ pub fn until<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Look<T
             Look::Saw(saw) => saw,
         };
         if started.elapsed() > deadline {
-            return Err(Error::new(format!("waited {} s for {what}", deadline.as_secs()), format!("last seen: {saw}")));
+            return Err(Error::new(
+                format!("waited {} s for {what}", deadline.as_secs()),
+                format!("last seen: {saw}"),
+            ));
         }
         std::thread::sleep(PAUSE);
     }

@@ -1,1 +1,373 @@
-fn main() {}
+//! `cargo demo`: the whole product on a real Kubernetes, from nothing, with one command.
+
+use std::{
+    path::PathBuf,
+    process::{Command, ExitCode},
+    sync::mpsc::{Receiver, channel},
+    time::{Duration, Instant},
+};
+
+use clap::Parser;
+use mapa_refresh_tests::{
+    Error, Result,
+    control_plane::ControlPlane,
+    error::Step,
+    images,
+    kubectl::Kubectl,
+    node::Node,
+    operator::Operator,
+    policy::Example,
+    postgres::Postgres,
+    process::{self, Process},
+    progress,
+    redis::{self, Redis},
+    seed,
+    wait::{self, Look},
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// From the cluster being ready to a compliant policy: the next full minute, three runs, and room for a slow machine.
+const COMPLIANT_WITHIN: Duration = Duration::from_secs(180);
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo demo                  # a cluster of its own (root); stays up until Ctrl-C
+  cargo demo --exit           # ends after the print; exit code 1 if the policy did not become compliant
+  cargo demo --context kind-kind --images registry.example/mapa-job-runner:0.1.0 \\
+             --database-url postgres://mapa:secret@10.0.0.5/radar --cache-url redis://:secret@10.0.0.6";
+
+/// Brings up a Kubernetes, a seeded PostgreSQL, a Redis and the operator, applies a policy, and shows what becomes of it.
+#[derive(Parser)]
+#[command(name = "cargo demo", after_help = EXAMPLES)]
+struct Arguments {
+    /// End after the print; the exit code is 1 if the policy did not become compliant
+    #[arg(long)]
+    exit: bool,
+
+    /// Use the cluster of this context of your kubeconfig instead of making one
+    #[arg(long, value_name = "NAME", requires_all = ["images", "database_url", "cache_url"])]
+    context: Option<String>,
+
+    /// With --context: image of the job-runner, which that cluster can pull
+    #[arg(long, value_name = "IMAGE", requires = "context")]
+    images: Option<String>,
+
+    /// With --context: PostgreSQL with the view, prepared with `job-runner schema`; reachable from that cluster's pods
+    #[arg(long, value_name = "URL", requires = "context")]
+    database_url: Option<String>,
+
+    /// With --context: Redis, reachable from that cluster's pods and from here
+    #[arg(long, value_name = "URL", requires = "context")]
+    cache_url: Option<String>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let (interrupt, interrupted) = channel();
+    if let Err(error) = ctrlc::set_handler(move || {
+        // A second Ctrl-C finds the clean-up under way already.
+        let _ = interrupt.send(());
+    }) {
+        eprintln!("demo: cannot listen for Ctrl-C: {error}");
+        return ExitCode::FAILURE;
+    }
+    match demo(&arguments, &interrupted) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("demo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the demo; returns whether the policy became compliant.
+fn demo(arguments: &Arguments, interrupted: &Receiver<()>) -> Result<bool> {
+    let world = match &arguments.context {
+        Some(context) => World::existing(context, arguments)?,
+        None => World::new()?,
+    };
+    let ready = Instant::now();
+    world
+        .kubectl
+        .apply(&format!("{}---\n{}", world.secrets(), world.policy.manifest("")))?;
+    progress::say(&format!(
+        "applied the policy {}/{}; its tasks run at every full minute",
+        world.policy.namespace, world.policy.name
+    ));
+
+    let compliant = world.wait_until_compliant(interrupted);
+    if let Err(error) = &compliant {
+        progress::say(&error.to_string());
+    }
+    world.print(ready.elapsed())?;
+    if !arguments.exit {
+        world.tell_how_to_look_around();
+        // Until Ctrl-C; everything ends in order as the values are dropped.
+        let _ = interrupted.recv();
+        progress::say("cleaning up");
+    }
+    Ok(compliant.is_ok())
+}
+
+/// Everything that runs. The order of the fields is the order of the end.
+struct World {
+    _operator: Process,
+    node: Option<Node>,
+    stores: Stores,
+    _plane: Option<ControlPlane>,
+    kubectl: Kubectl,
+    kubeconfig: PathBuf,
+    policy: Example,
+    _folder: TempDir,
+}
+
+enum Stores {
+    Own { database: Postgres, cache: Redis },
+    Given { database_url: String, cache_url: String },
+}
+
+impl World {
+    fn new() -> Result<Self> {
+        if !process::is_root() {
+            return Err(Error::new(
+                "a node on which pods run needs root",
+                "run as root, or use an existing cluster: cargo demo --context NAME (see cargo demo --help)",
+            ));
+        }
+        let image = images::job_runner()?;
+        let folder = tempfile::Builder::new()
+            .prefix("mapa-demo-")
+            .tempdir()
+            .step("create a folder")?;
+        let plane = ControlPlane::start()?;
+        let node = Node::start(&plane)?;
+        node.import(&image)?;
+        let database = Postgres::start()?;
+        progress::during("loading 15 municipalities and 341 outages", || seed::load(&database))?;
+        let stores = Stores::Own {
+            database,
+            cache: Redis::start()?,
+        };
+        let kubectl = plane.kubectl();
+        let kubeconfig = plane.kubeconfig().to_owned();
+        let operator = start_operator(&kubectl, &kubeconfig, images::JOB_RUNNER, &folder)?;
+        let policy = Example::every_minute("radar", "roraima");
+        Ok(Self {
+            _operator: operator,
+            node: Some(node),
+            stores,
+            _plane: Some(plane),
+            kubectl,
+            kubeconfig,
+            policy,
+            _folder: folder,
+        })
+    }
+
+    fn existing(context: &str, arguments: &Arguments) -> Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("mapa-demo-")
+            .tempdir()
+            .step("create a folder")?;
+        let kubeconfig = folder.path().join("kubeconfig");
+        let mut view = Command::new("kubectl");
+        view.args(["config", "view", "--raw", "--flatten", "--minify", "--context", context]);
+        std::fs::write(
+            &kubeconfig,
+            process::output(&format!("read the context {context}"), &mut view)?,
+        )
+        .step_at("write", &kubeconfig)?;
+        let kubectl = Kubectl::new("kubectl".into(), kubeconfig.clone());
+        let given = |value: &Option<String>| value.clone().unwrap_or_default();
+        let operator = start_operator(&kubectl, &kubeconfig, &given(&arguments.images), &folder)?;
+        Ok(Self {
+            _operator: operator,
+            node: None,
+            stores: Stores::Given {
+                database_url: given(&arguments.database_url),
+                cache_url: given(&arguments.cache_url),
+            },
+            _plane: None,
+            kubectl,
+            kubeconfig,
+            policy: Example::every_minute("radar", "roraima"),
+            _folder: folder,
+        })
+    }
+
+    fn secrets(&self) -> String {
+        match &self.stores {
+            Stores::Own { database, cache } => {
+                let host = self.node.as_ref().map_or("127.0.0.1", Node::host_address);
+                self.policy.secrets(&database.url(host), &cache.url(host))
+            }
+            Stores::Given {
+                database_url,
+                cache_url,
+            } => self.policy.secrets_of_urls(database_url, cache_url),
+        }
+    }
+
+    fn wait_until_compliant(&self, interrupted: &Receiver<()>) -> Result<()> {
+        let mut told = Vec::new();
+        wait::until("the policy to be compliant", COMPLIANT_WITHIN, || {
+            if interrupted.try_recv().is_ok() {
+                return Look::Never("interrupted".to_owned());
+            }
+            let policy: Value = match self.kubectl.run([
+                "-n",
+                &self.policy.namespace,
+                "get",
+                "mapa-refresh",
+                &self.policy.name,
+                "-o",
+                "json",
+            ]) {
+                Ok(json) => serde_json::from_str(&json).unwrap_or_default(),
+                Err(error) => return Look::Saw(error.to_string()),
+            };
+            for line in news(&policy) {
+                if !told.contains(&line) {
+                    progress::say(&line);
+                    told.push(line);
+                }
+            }
+            let compliant = condition(&policy, "Compliant");
+            if compliant["status"] == "True" {
+                Look::Met(())
+            } else {
+                Look::Saw(compliant["message"].to_string())
+            }
+        })
+    }
+
+    fn print(&self, took: Duration) -> Result<()> {
+        let namespace = &self.policy.namespace;
+        let show = |title: &str, arguments: &[&str]| -> Result<()> {
+            println!("\n$ kubectl -n {namespace} {title}");
+            let all: Vec<&str> = ["-n", namespace].into_iter().chain(arguments.iter().copied()).collect();
+            print!("{}", self.kubectl.run(all)?);
+            Ok(())
+        };
+        println!("\n{:.0} s after the cluster was ready:", took.as_secs_f64());
+        show("get mapa-refresh", &["get", "mapa-refresh"])?;
+        show("get cronjobs", &["get", "cronjobs"])?;
+        let statistics = self.cache(&["GET", &format!("{}:estatisticas", self.policy.key_prefix)])?;
+        println!("\n$ redis-cli GET {}:estatisticas", self.policy.key_prefix);
+        match serde_json::from_str::<Value>(&statistics) {
+            Ok(Value::Object(document)) => {
+                let contract = [
+                    "dataAsOf",
+                    "publishedAt",
+                    "total_interrupcoes",
+                    "total_ucs_afetadas",
+                    "chi_total",
+                    "equipes_em_campo",
+                    "por_faixa",
+                    "por_municipio",
+                ];
+                let shown: serde_json::Map<String, Value> = contract
+                    .iter()
+                    .filter_map(|key| Some(((*key).to_owned(), document.get(*key)?.clone())))
+                    .collect();
+                println!("{}", serde_json::to_string_pretty(&shown).unwrap_or_default());
+            }
+            _ => println!("(nothing published)"),
+        }
+        Ok(())
+    }
+
+    fn cache(&self, command: &[&str]) -> Result<String> {
+        match &self.stores {
+            Stores::Own { cache, .. } => cache.command(command),
+            Stores::Given { cache_url, .. } => process::output(
+                "redis-cli",
+                Command::new("redis-cli")
+                    .args(["--no-auth-warning", "-u", cache_url])
+                    .args(command),
+            ),
+        }
+    }
+
+    fn tell_how_to_look_around(&self) {
+        println!("\nIt stays up until Ctrl-C. To look around, in another terminal:\n");
+        println!("  export KUBECONFIG={}", self.kubeconfig.display());
+        println!("  kubectl -n {} get mapa-refresh -w", self.policy.namespace);
+        println!(
+            "  kubectl -n {} describe mapa-refresh {}",
+            self.policy.namespace, self.policy.name
+        );
+        println!("  kubectl -n {} get jobs,pods", self.policy.namespace);
+        if let Stores::Own { cache, .. } = &self.stores {
+            println!(
+                "  REDISCLI_AUTH={} redis-cli -p {} KEYS '*'",
+                redis::PASSWORD,
+                cache.port()
+            );
+        }
+    }
+}
+
+fn start_operator(kubectl: &Kubectl, kubeconfig: &std::path::Path, image: &str, folder: &TempDir) -> Result<Process> {
+    let operator = Operator::build(Some(kubeconfig), image, folder.path())?;
+    let crd = images::repository().join("crds/maparefreshpolicies.yaml");
+    kubectl.apply(&std::fs::read_to_string(&crd).step_at("read", &crd)?)?;
+    kubectl.run([
+        "wait",
+        "--for=condition=Established",
+        "crd/maparefreshpolicies.mapa.radar.dev",
+        "--timeout=30s",
+    ])?;
+    kubectl.namespace("radar")?;
+    operator.start()
+}
+
+/// What is worth telling about the policy, one line each.
+fn news(policy: &Value) -> Vec<String> {
+    let tasks = policy
+        .pointer("/status/tasks")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let mut lines: Vec<String> = tasks
+        .iter()
+        .filter_map(|task| {
+            let name = task["name"].as_str()?;
+            if let Some(at) = task["lastSuccessTime"].as_str() {
+                return Some(format!(
+                    "{name}: succeeded at {at}, {} rows, {} s",
+                    task["records"], task["lastDurationSeconds"]
+                ));
+            }
+            let error = task.get("lastError")?;
+            Some(format!(
+                "{name}: failed: {}: {}",
+                error["code"].as_str()?,
+                error["message"].as_str()?
+            ))
+        })
+        .collect();
+    let ready = condition(policy, "Ready");
+    if ready["status"] == "False" {
+        lines.push(format!(
+            "not ready: {}: {}",
+            ready["reason"].as_str().unwrap_or_default(),
+            ready["message"].as_str().unwrap_or_default()
+        ));
+    }
+    lines
+}
+
+fn condition<'a>(policy: &'a Value, type_: &str) -> &'a Value {
+    let conditions = policy
+        .pointer("/status/conditions")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    conditions
+        .iter()
+        .find(|condition| condition["type"] == type_)
+        .unwrap_or(&Value::Null)
+}

@@ -1,0 +1,200 @@
+//! One control plane for all tests, a namespace and an operator for each.
+
+use std::{sync::Arc, time::Duration};
+
+use mapa_refresh_tests::{
+    control_plane::ControlPlane,
+    images,
+    kubectl::Kubectl,
+    operator::Operator,
+    policy::Example,
+    process::Process,
+    wait::{self, Look},
+};
+use serde_json::Value;
+
+/// A test: a name that says the promise, and what proves it.
+pub type Test = (&'static str, fn(&World));
+
+/// The control plane with the CRD.
+#[derive(Clone)]
+pub struct World {
+    plane: Arc<ControlPlane>,
+    operator: Operator,
+}
+
+impl World {
+    pub fn start() -> Self {
+        let plane = ControlPlane::start().unwrap();
+        let crd = std::fs::read_to_string(images::repository().join("crds/maparefreshpolicies.yaml")).unwrap();
+        plane.kubectl().apply(&crd).unwrap();
+        plane
+            .kubectl()
+            .run([
+                "wait",
+                "--for=condition=Established",
+                "crd/maparefreshpolicies.mapa.radar.dev",
+                "--timeout=30s",
+            ])
+            .unwrap();
+        let operator = Operator::build(Some(plane.kubeconfig()), "runner:1", plane.folder()).unwrap();
+        Self {
+            plane: Arc::new(plane),
+            operator,
+        }
+    }
+
+    pub fn kubectl(&self) -> Kubectl {
+        self.plane.kubectl()
+    }
+
+    /// A namespace of the test's own with an operator that watches it alone.
+    pub fn tenant(&self, namespace: &str) -> Tenant {
+        let kubectl = self.kubectl();
+        kubectl.namespace(namespace).unwrap();
+        let operator = self
+            .operator
+            .clone()
+            .named(namespace)
+            .with_argument(&format!("--watch-namespace={namespace}"));
+        let process = operator.start().unwrap();
+        Tenant {
+            kubectl,
+            namespace: namespace.to_owned(),
+            operator,
+            process: Some(process),
+            audit_log: self.plane.audit_log(),
+        }
+    }
+}
+
+/// A namespace with its operator.
+pub struct Tenant {
+    pub kubectl: Kubectl,
+    pub namespace: String,
+    operator: Operator,
+    process: Option<Process>,
+    audit_log: std::path::PathBuf,
+}
+
+impl Tenant {
+    pub fn example(&self, name: &str) -> Example {
+        Example {
+            interval_minutes: 30,
+            ..Example::every_minute(&self.namespace, name)
+        }
+    }
+
+    pub fn apply(&self, name: &str, extra: &str) {
+        self.kubectl.apply(&self.example(name).manifest(extra)).unwrap();
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> String {
+        self.try_run(arguments).unwrap()
+    }
+
+    pub fn try_run(&self, arguments: &[&str]) -> mapa_refresh_tests::Result<String> {
+        self.kubectl
+            .run(["-n", &self.namespace].into_iter().chain(arguments.iter().copied()))
+    }
+
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let all: Vec<&str> = arguments.iter().copied().chain(["-o", "json"]).collect();
+        self.try_run(&all)
+            .ok()
+            .and_then(|json| serde_json::from_str(&json).ok())
+            .unwrap_or_default()
+    }
+
+    pub fn policy(&self, name: &str) -> Value {
+        self.json(&["get", "mapa-refresh", name])
+    }
+
+    pub fn names(&self, kind: &str) -> Vec<String> {
+        self.run(&["get", kind, "-o", "jsonpath={.items[*].metadata.name}"])
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect()
+    }
+
+    pub fn wait<T>(&self, what: &str, look: impl FnMut() -> Look<T>) -> T {
+        self.wait_within(what, Duration::from_secs(15), look)
+    }
+
+    pub fn wait_within<T>(&self, what: &str, deadline: Duration, look: impl FnMut() -> Look<T>) -> T {
+        wait::until(what, deadline, look).unwrap_or_else(|error| panic!("{error}\noperator:\n{}", self.log()))
+    }
+
+    /// Waits until the condition `type_` has `status` and `reason`; returns its message.
+    pub fn wait_for_condition(&self, policy: &str, type_: &str, status: &str, reason: &str) -> String {
+        self.wait(&format!("{type_}={status} {reason}"), || {
+            let condition = condition(&self.policy(policy), type_);
+            if condition["status"] == status && condition["reason"] == reason {
+                Look::Met(condition["message"].as_str().unwrap_or_default().to_owned())
+            } else {
+                Look::Saw(condition.to_string())
+            }
+        })
+    }
+
+    pub fn log(&self) -> String {
+        self.process.as_ref().map(Process::log).unwrap_or_default()
+    }
+
+    pub fn kill_operator(&mut self) {
+        self.process = None;
+    }
+
+    pub fn start_operator(&mut self) {
+        self.process = Some(self.operator.start().unwrap());
+    }
+
+    pub fn stop_operator(&mut self) -> bool {
+        self.process.take().unwrap().terminate()
+    }
+
+    /// The operator's requests in this namespace, as "verb resource[/subresource] name code", from the audit log.
+    pub fn operator_requests(&self) -> Vec<String> {
+        std::fs::read_to_string(&self.audit_log)
+            .unwrap()
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|event| event["objectRef"]["namespace"] == self.namespace.as_str())
+            .filter(|event| {
+                !event["userAgent"]
+                    .as_str()
+                    .is_some_and(|agent| agent.starts_with("kube"))
+            })
+            .map(|event| {
+                let object = &event["objectRef"];
+                let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                let subresource = object["subresource"]
+                    .as_str()
+                    .map(|sub| format!("/{sub}"))
+                    .unwrap_or_default();
+                format!(
+                    "{} {}{subresource} {} {}",
+                    text(&event["verb"]),
+                    text(&object["resource"]),
+                    text(&object["name"]),
+                    event["responseStatus"]["code"]
+                )
+            })
+            .collect()
+    }
+
+    pub fn operator_writes(&self) -> Vec<String> {
+        self.operator_requests()
+            .into_iter()
+            .filter(|request| !request.starts_with("list") && !request.starts_with("watch"))
+            .collect()
+    }
+}
+
+pub fn condition(policy: &Value, type_: &str) -> Value {
+    let conditions = policy["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    conditions
+        .into_iter()
+        .find(|condition| condition["type"] == type_)
+        .unwrap_or_default()
+}

@@ -1,0 +1,53 @@
+//! The whole way on a node: policy → CronJob → Job → pod → PostgreSQL → Redis → status. Needs root.
+
+mod end_to_end;
+mod misfits;
+mod world;
+
+use libtest_mimic::{Arguments, Completion, Trial};
+use mapa_refresh_tests::process;
+
+fn main() {
+    let arguments = Arguments::from_args();
+    if !process::is_root() {
+        let reason = "not root: a node on which pods run cannot be started";
+        let skipped = tests()
+            .into_iter()
+            .map(|(name, _)| Trial::ignorable_test(name, move || Ok(Completion::ignored_with(reason))))
+            .collect();
+        libtest_mimic::run(&arguments, skipped).exit();
+    }
+    if arguments.list {
+        let listed = tests()
+            .into_iter()
+            .map(|(name, _)| Trial::test(name, || Ok(())))
+            .collect();
+        libtest_mimic::run(&arguments, listed).exit();
+    }
+    let world = world::World::start();
+    let trials = tests()
+        .into_iter()
+        .map(|(name, test)| {
+            let world = world.clone();
+            Trial::test(name, move || {
+                test(&world);
+                Ok(())
+            })
+        })
+        .collect();
+    // They wait for the clock, not for the processor.
+    let conclusion = libtest_mimic::run(
+        &Arguments {
+            test_threads: arguments.test_threads.or(Some(8)),
+            ..arguments
+        },
+        trials,
+    );
+    // Exiting would skip it, and with it the end of the node.
+    drop(world);
+    conclusion.exit();
+}
+
+fn tests() -> Vec<world::Test> {
+    [end_to_end::TESTS, misfits::TESTS].concat()
+}
