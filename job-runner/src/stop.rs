@@ -44,12 +44,6 @@ impl Stop {
             .saturating_duration_since(Instant::now())
     }
 
-    /// Whether the run was ended from outside.
-    #[must_use]
-    pub fn is_terminated(&self) -> bool {
-        self.terminate.is_cancelled()
-    }
-
     /// Runs `work` within these limits. When one of them is met first, `work` is dropped, `interrupt` is run, and the reason
     /// is the error.
     ///

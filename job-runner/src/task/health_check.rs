@@ -6,7 +6,7 @@ use std::{future::ready, time::Duration};
 
 use mapa_refresh_crds::report::{FaultClass, Published, SuccessKind, code};
 
-use super::{Context, Done, connect_cache, connect_database, owner};
+use super::{Context, Done, connect_cache, connect_database, demand_past, owner};
 use crate::{
     cache::{Document, Found},
     database::{Database, Interrupt, Reading},
@@ -17,11 +17,8 @@ use crate::{
 
 /// Looks at both stores, also when the first has a fault: what is published is worth knowing then, too.
 pub(super) async fn attempt(context: &Context, stop: &Stop) -> Result<Done, Fault> {
-    let view = look_at_view(context, stop).await;
-    if stop.is_terminated() {
-        return view;
-    }
-    let documents = stop.bound(look_at_documents(context), ready(())).await;
+    let documents = stop.bound(look_at_documents(context), ready(()));
+    let (view, documents) = tokio::join!(look_at_view(context, stop), documents);
     let (view, documents) = (view?, documents?);
     judge(context, view, &documents)
 }
@@ -82,6 +79,7 @@ fn stamp_of(document: &Seen, owner: &str) -> Option<Stamp> {
 fn judge(context: &Context, view: Done, documents: &[Seen]) -> Result<Done, Fault> {
     let limit = context.settings.max_data_age;
     let owner = owner(context)?;
+    demand_past("the view", view.age_seconds)?;
     if view.age_seconds > limit.as_secs_f64() {
         let what = format!("the view {}", context.settings.database.view);
         return Err(too_old(code::VIEW_TOO_OLD, &what, view.age_seconds, limit));
@@ -104,6 +102,7 @@ fn judge(context: &Context, view: Done, documents: &[Seen]) -> Result<Done, Faul
             at: view.read_at,
         };
         let age = age_of(stamp, &reading);
+        demand_past(key, age)?;
         if age > limit.as_secs_f64() {
             return Err(too_old(code::PUBLISHED_DATA_TOO_OLD, key, age, limit));
         }

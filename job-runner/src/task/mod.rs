@@ -163,6 +163,22 @@ async fn connect_cache(context: &Context) -> Result<cache::Cache, Fault> {
     Ok(target.connect(&settings.key_prefix).await?)
 }
 
+/// That `what` does not lie in the future by the database's clock, `age_seconds` being its age: such data would look fresh for
+/// as long as that clock was set back.
+fn demand_past(what: &str, age_seconds: f64) -> Result<(), Fault> {
+    /// Microseconds do not matter, and a database's clock may be slewed.
+    const TOLERANCE_SECONDS: f64 = 60.0;
+    if age_seconds >= -TOLERANCE_SECONDS {
+        return Ok(());
+    }
+    let message = format!(
+        "{what} is dated {:.0} s into the future by the database's clock, which must have been set back; the next refreshes mend \
+         the view, and what is published once that moment has passed (or its key that ends in :meta is deleted)",
+        -age_seconds
+    );
+    Err(Fault::transient(code::CLOCK_SET_BACK, message).without_retry())
+}
+
 /// The owner of what is published.
 fn owner(context: &Context) -> Result<&str, Fault> {
     // Judged with the settings; a task that publishes always has one.

@@ -1,17 +1,14 @@
 //! Publishing a document, and what came of it as evidence.
 
-use mapa_refresh_crds::report::{SuccessKind, code};
+use mapa_refresh_crds::report::SuccessKind;
 use serde::Serialize;
 
-use super::{Context, Done, connect_cache, owner, view::Content};
+use super::{Context, Done, connect_cache, demand_past, owner, view::Content};
 use crate::{
     cache::{Document, Lifetimes, Outcome, Request},
     domain::time::Stamp,
     fault::Fault,
 };
-
-/// What is published may lie this far in the future by the database's clock before that clock is known to have been set back.
-const CLOCK_TOLERANCE_SECONDS: f64 = 60.0;
 
 /// Publishes what was built from `content`.
 pub(super) async fn publish(
@@ -37,10 +34,10 @@ pub(super) async fn publish(
             cache.key(which)
         );
     }
-    evidence(content, &outcome)
+    evidence(&cache.key(which), content, &outcome)
 }
 
-fn evidence(content: &Content, outcome: &Outcome) -> Result<Done, Fault> {
+fn evidence(which: &str, content: &Content, outcome: &Outcome) -> Result<Done, Fault> {
     let Content {
         outages,
         reading,
@@ -52,17 +49,7 @@ fn evidence(content: &Content, outcome: &Outcome) -> Result<Done, Fault> {
         SuccessKind::Fenced
     };
     let age_seconds = age_of(outcome.stamp, content);
-    if age_seconds < -CLOCK_TOLERANCE_SECONDS {
-        return Err(Fault::transient(
-            code::CLOCK_SET_BACK,
-            format_args!(
-                "what is published ({}) lies {:.0} s in the future by the database's clock, which was set back: wait, or delete the \
-                 key that ends in :meta",
-                outcome.stamp.to_utc(),
-                -age_seconds
-            ),
-        ));
-    }
+    demand_past(which, age_seconds)?;
     tracing::info!(kind = ?kind, data_as_of = %outcome.stamp.to_utc(), records = outages.active().len(), "published");
     Ok(Done {
         kind,

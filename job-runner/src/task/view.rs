@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{Context, slot::Slot};
+use super::{Context, demand_past, slot::Slot};
 use crate::{
     database::{Database, Reading, RowSink},
     domain::{outage::Outages, row::Row},
@@ -34,6 +34,7 @@ pub(super) async fn read(context: &Context, stop: &Stop, database: &mut impl Dat
         outages: None,
     };
     let reading = database.read(&mut collector).await?;
+    demand_past("the view", reading.age_seconds)?;
     let outages = collector
         .outages
         .unwrap_or_else(|| Outages::new(reading.stamp, context.settings.zone, context.settings.area));

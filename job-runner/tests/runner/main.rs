@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     reason = "tests: clippy knows only functions marked #[test]"
@@ -13,4 +14,5 @@ mod publish;
 mod refresh;
 mod secrets;
 mod servers;
+mod tls;
 mod world;

@@ -5,6 +5,7 @@ use std::{
     thread,
 };
 
+use chrono::{DateTime, SecondsFormat};
 use mapa_refresh_crds::report::{Success, SuccessKind};
 use redis::Commands;
 use serde_json::{Value, json};
@@ -62,6 +63,31 @@ fn map_and_statistics_carry_the_views_stamp_and_agree() {
     );
     let owner: String = cache.hget("{mapa:interrupcoes}:meta", "owner").unwrap();
     assert_eq!(owner, "radar/roraima");
+}
+
+#[test]
+fn the_scripts_calendar_is_the_calendar() {
+    let world = World::new();
+    let script = include_str!("../../src/publish.lua");
+    let (functions, _) = script.split_once("local clock").unwrap();
+    let script = format!("{functions} return rfc3339(tonumber(ARGV[1]))");
+    let mut cache = world.cache();
+    // Every 31 hours and some microseconds, from 1970 to 2255: each day of a month, leap years, 2000 and 2100 among them.
+    for micros in (0..1_i64 << 53)
+        .step_by(111_600_000_001)
+        .chain([951_782_399_999_999, 4_107_542_400_000_000])
+    {
+        let written: String = redis::cmd("EVAL")
+            .arg(&script)
+            .arg(0)
+            .arg(micros)
+            .query(&mut cache)
+            .unwrap();
+        let expected = DateTime::from_timestamp_micros(micros)
+            .unwrap()
+            .to_rfc3339_opts(SecondsFormat::Micros, true);
+        assert_eq!(written, expected);
+    }
 }
 
 #[test]

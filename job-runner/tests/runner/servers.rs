@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     os::unix::process::CommandExt,
     path::Path,
     process::{Child, Command, Stdio},
@@ -154,6 +154,11 @@ pub struct Redis {
 
 impl Redis {
     pub fn start(arguments: &[&str]) -> Self {
+        // Between the choice of a port and its use somebody else may take it.
+        (0..5).find_map(|_| Self::try_start(arguments)).expect("Redis starts")
+    }
+
+    fn try_start(arguments: &[&str]) -> Option<Self> {
         let folder = tempfile::Builder::new().prefix("runner-redis-").tempdir().unwrap();
         let port = free_port();
         let mut command = Command::new("redis-server");
@@ -174,13 +179,17 @@ impl Redis {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .process_group(0);
-        let redis = Self {
+        let mut redis = Self {
             server: command.spawn().unwrap(),
             port,
             _folder: folder,
         };
-        wait_until("Redis answers", || TcpListener::bind(("127.0.0.1", port)).is_err());
-        redis
+        let mut ended = false;
+        wait_until("Redis answers or ends", || {
+            ended = redis.server.try_wait().unwrap().is_some();
+            ended || TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        (!ended).then_some(redis)
     }
 
     pub fn port(&self) -> u16 {
@@ -188,15 +197,10 @@ impl Redis {
     }
 
     pub fn connect(&self) -> redis::Connection {
-        let client = redis::Client::open(("127.0.0.1", self.port)).unwrap();
-        let mut connected = client.get_connection();
-        wait_until("Redis connects", || {
-            connected.is_ok() || {
-                connected = client.get_connection();
-                false
-            }
-        });
-        connected.unwrap()
+        redis::Client::open(("127.0.0.1", self.port))
+            .unwrap()
+            .get_connection()
+            .unwrap()
     }
 
     pub fn stall(&self, stalled: bool) {

@@ -145,7 +145,6 @@ impl World {
             .folder
             .path()
             .join(format!("termination-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
-        command.arg("--termination-message-path").arg(&termination);
         for (variable, value) in [
             ("MAPA_POLICY_NAMESPACE", "radar"),
             ("MAPA_POLICY_NAME", "roraima"),
@@ -205,12 +204,24 @@ impl Runner {
         self.env("MAPA_JOB_NAME", &format!("roraima-{task}-{}", slot(ago)))
     }
 
+    /// Another place for the termination message.
+    pub fn termination(mut self, path: &Path) -> Self {
+        self.command.arg("--termination-message-path").arg(path);
+        self
+    }
+
+    /// What the process leaves, unjudged.
+    pub fn output(mut self) -> Output {
+        self.command.output().unwrap()
+    }
+
     pub fn run(self) -> Run {
         self.start().finish()
     }
 
     pub fn start(mut self) -> Running {
         let _ = fs::remove_file(&self.termination);
+        self.command.arg("--termination-message-path").arg(&self.termination);
         let child = self
             .command
             .stdout(Stdio::piped())

@@ -25,6 +25,9 @@ const SCHEME: Scheme = "postgres://host:5432/database (as spec.database.kind is 
 /// How long a connection may take. A silent host should cost less than an attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The server ends a statement this much later than the runner asks it to: only when the runner is gone.
+const STATEMENT_GRACE: Duration = Duration::from_secs(5);
+
 /// Where to connect, and how.
 pub struct Target {
     config: Config,
@@ -93,7 +96,7 @@ impl Target {
         &self.passwords
     }
 
-    /// Opens a session for `view`. No statement in it runs longer than `statement_timeout`.
+    /// Opens a session for `view`. Its statements end by themselves some seconds after `limit`.
     ///
     /// # Errors
     /// When the server can't be reached within ten seconds, or refuses.
@@ -101,7 +104,7 @@ impl Target {
         &self,
         view: &ViewName,
         columns: &ColumnNames,
-        statement_timeout: Duration,
+        limit: Duration,
     ) -> Result<Postgres, DatabaseError> {
         let connecting = async {
             match &self.tls {
@@ -128,7 +131,7 @@ impl Target {
             name: view.clone(),
             columns: columns.clone(),
             view: None,
-            statement_timeout,
+            statement_timeout: limit + STATEMENT_GRACE,
         })
     }
 
@@ -203,6 +206,74 @@ impl std::fmt::Display for Malformed<'_> {
         match std::error::Error::source(self.0) {
             Some(cause) => write!(f, " ({cause})"),
             None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn target(keys: &[(&str, &str)]) -> Result<Target, SecretError> {
+        let dir = tempfile::tempdir().unwrap();
+        keys.iter()
+            .for_each(|(key, value)| fs::write(dir.path().join(key), value).unwrap());
+        Target::from_secret(dir.path())
+    }
+
+    #[test]
+    fn the_password_of_the_url_is_known_in_both_its_spellings() {
+        let target = target(&[("url", "postgres://u:c4n%40ry@h:1/d?sslmode=disable&connect_timeout=3")]).unwrap();
+        let passwords: Vec<_> = target.passwords().iter().map(ExposeSecret::expose_secret).collect();
+        assert_eq!(passwords, ["c4n@ry", "c4n%40ry"]);
+        assert_eq!((target.place().as_str(), target.tls.is_some()), ("h:1", false));
+    }
+
+    #[test]
+    fn keys_of_their_own_win_over_the_url() {
+        let target = target(&[
+            ("url", "postgresql://u:old@h/d"),
+            ("username", "v"),
+            ("password", "new"),
+        ])
+        .unwrap();
+        assert_eq!(
+            (target.config.get_user(), target.config.get_password()),
+            (Some("v"), Some(&b"new"[..]))
+        );
+        assert_eq!(target.place(), "h:5432");
+    }
+
+    #[test]
+    fn tls_is_used_when_it_is_asked_for() {
+        let uses_tls = |url: &str| {
+            target(&[("url", url), ("username", "u"), ("password", "p")])
+                .unwrap()
+                .tls
+                .is_some()
+        };
+        for (url, expected) in [
+            ("postgres://h/d", false),
+            ("postgres://h/d?sslmode=prefer", false),
+            ("postgres://h/d?sslmode=require", true),
+            ("postgres://h/d?application_name=x&sslmode=verify-full", true),
+        ] {
+            assert_eq!(uses_tls(url), expected, "{url}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+        #[test]
+        fn no_url_panics_or_is_quoted_with_its_password(rest in "[ -~]{0,40}|[a-z0-9:@/?&=%\\[\\],.]{0,40}") {
+            let url = format!("postgres://u:c4n4ry@{rest}");
+            if let Err(error) = target(&[("url", &url), ("username", "u"), ("password", "c4n4ry")]) {
+                prop_assert!(!error.to_string().contains("c4n4ry"), "{}", error);
+            }
         }
     }
 }
