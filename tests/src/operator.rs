@@ -18,19 +18,26 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// An operator for the cluster of `kubeconfig` (absent: as kubectl finds it) that runs tasks with `runner_image`, with its log below
-    /// `folder`.
-    ///
-    /// # Errors
-    /// It does not compile.
-    pub fn build(kubeconfig: Option<&Path>, runner_image: &str, folder: &Path) -> Result<Self> {
-        Ok(Self {
-            binary: cargo::binary("mapa-refresh-operator", "mapa-refresh-operator")?,
+    /// The operator `binary`, for the cluster of `kubeconfig` (absent: as kubectl finds it), which runs tasks with `runner_image` and logs
+    /// into `folder`.
+    #[must_use]
+    pub fn new(binary: PathBuf, kubeconfig: Option<&Path>, runner_image: &str, folder: &Path) -> Self {
+        Self {
+            binary,
             kubeconfig: kubeconfig.map(Path::to_owned),
             arguments: vec!["run".to_owned(), "--runner-image".to_owned(), runner_image.to_owned()],
             log: folder.to_owned(),
             name: "operator".to_owned(),
-        })
+        }
+    }
+
+    /// The same, built by cargo first.
+    ///
+    /// # Errors
+    /// It does not compile.
+    pub fn build(kubeconfig: Option<&Path>, runner_image: &str, folder: &Path) -> Result<Self> {
+        let binary = cargo::binary("mapa-refresh-operator", "mapa-refresh-operator")?;
+        Ok(Self::new(binary, kubeconfig, runner_image, folder))
     }
 
     /// The same with one more argument.

@@ -1,8 +1,9 @@
 //! One cluster with a node for all tests; a namespace, an operator and stores for each.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use mapa_refresh_tests::{
+    cargo,
     control_plane::ControlPlane,
     images,
     kubectl::Kubectl,
@@ -28,11 +29,13 @@ struct Cluster {
     // The order of the fields is the order of the end.
     node: Node,
     plane: ControlPlane,
+    operator: PathBuf,
 }
 
 impl World {
     pub fn start() -> Self {
         let image = images::job_runner().unwrap();
+        let operator = cargo::binary("mapa-refresh-operator", "mapa-refresh-operator").unwrap();
         let plane = ControlPlane::start().unwrap();
         let node = Node::start(&plane).unwrap();
         node.import(&image).unwrap();
@@ -47,7 +50,7 @@ impl World {
                 "--timeout=30s",
             ])
             .unwrap();
-        Self(Arc::new(Cluster { node, plane }))
+        Self(Arc::new(Cluster { node, plane, operator }))
     }
 
     /// A namespace of the test's own, with Pod Security `restricted` enforced and an operator that watches it alone.
@@ -63,8 +66,7 @@ impl World {
                 "pod-security.kubernetes.io/enforce=restricted",
             ])
             .unwrap();
-        let operator = Operator::build(Some(plane.kubeconfig()), image, plane.folder())
-            .unwrap()
+        let operator = Operator::new(self.0.operator.clone(), Some(plane.kubeconfig()), image, plane.folder())
             .named(namespace)
             .with_argument(&format!("--watch-namespace={namespace}"));
         let process = operator.start().unwrap();
