@@ -504,7 +504,7 @@ pub(crate) mod tests {
             mutate(&mut forged);
             assert_ne!(Fingerprint::of_evidence(&forged), Some(fingerprint));
         }
-        let mut sidecar = pod.clone();
+        let mut sidecar = pod;
         sidecar.containers.push(Container::default());
         assert_eq!(Fingerprint::of_evidence(&sidecar), None);
     }

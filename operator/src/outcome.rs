@@ -507,7 +507,8 @@ mod tests {
 
     #[test]
     fn f16_a_forged_report_proves_nothing() {
-        let forgeries: [(&str, fn(&mut PodRecord)); 6] = [
+        type Forgery = (&'static str, fn(&mut PodRecord));
+        let forgeries: [Forgery; 6] = [
             ("UntrustedPod", |p| p.evidence = None),
             ("UntrustedPod", |p| {
                 p.evidence = Some(

@@ -117,13 +117,13 @@ pub async fn reconcile(policy: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
     }
     context.index.retire(&key, &counted);
 
-    if problems.is_empty() {
+    let Some(problem) = problems.first() else {
         context.backoff.reset(&key);
         return Ok(wake(look_again, None, now));
-    }
+    };
     // No event tells when a foreign CronJob goes away or a quota grows.
     let retry = context.backoff.failed(&key);
-    debug!(problem = problems[0].message, ?retry, "will look again");
+    debug!(problem = problem.message, ?retry, "will look again");
     Ok(wake(look_again, Some(retry), now))
 }
 
@@ -136,7 +136,6 @@ fn wake(look_again: Option<Timestamp>, retry: Option<Duration>, now: Timestamp) 
 }
 
 /// Decides when a policy whose reconcile failed is tried again.
-#[expect(clippy::needless_pass_by_value, reason = "the signature is kube's")]
 pub fn on_error(policy: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
     let Some(key) = PolicyKey::of_policy(policy.meta()) else {
         return Action::await_change();

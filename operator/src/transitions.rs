@@ -64,12 +64,12 @@ mod tests {
 
     #[test]
     fn promise_9_events_on_transitions_only() {
-        let fresh = condition(ConditionType::Compliant, "True", "Fresh");
-        let old = condition(ConditionType::Compliant, "False", "DataTooOld");
-        assert_eq!(reasons(&[fresh.clone()], &[fresh.clone()]), []);
-        assert_eq!(reasons(&[fresh.clone()], &[old.clone()]), [(true, "DataTooOld".into())]);
-        assert_eq!(reasons(&[old.clone()], &[old.clone()]), []);
-        assert_eq!(reasons(&[old], &[fresh]), [(false, "Fresh".into())]);
+        let fresh = [condition(ConditionType::Compliant, "True", "Fresh")];
+        let old = [condition(ConditionType::Compliant, "False", "DataTooOld")];
+        assert_eq!(reasons(&fresh, &fresh), []);
+        assert_eq!(reasons(&fresh, &old), [(true, "DataTooOld".into())]);
+        assert_eq!(reasons(&old, &old), []);
+        assert_eq!(reasons(&old, &fresh), [(false, "Fresh".into())]);
     }
 
     #[test]
