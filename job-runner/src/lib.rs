@@ -65,9 +65,13 @@ pub async fn run(
     };
     let attempts = Attempts::default();
     let budget = settings.retry.run_budget;
+    let clock_lag = settings
+        .slot
+        .map_or(chrono::Duration::zero(), |slot| slot.clock_lag(now()));
     let context = Context {
         settings,
         now,
+        clock_lag,
         wait_ends: begun.began() + budget / 2,
         notes: RefCell::default(),
         passwords: RefCell::default(),

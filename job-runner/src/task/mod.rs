@@ -35,12 +35,22 @@ pub struct Context {
     pub settings: Settings,
     /// The wall clock: slots are moments on it.
     pub now: fn() -> DateTime<Utc>,
+    /// By how much that clock is known to be behind the one that fires the slots.
+    pub clock_lag: chrono::Duration,
     /// When the run stops waiting for the view.
     pub wait_ends: Instant,
     /// What the report carries besides the result, whatever that is.
     pub notes: RefCell<Notes>,
     /// Passwords met so far: no message may hold one.
     pub passwords: RefCell<Vec<SecretString>>,
+}
+
+impl Context {
+    /// Whether the view was refreshed at or after `slot`. A stamp from the future says nothing but that the database's clock was
+    /// set back.
+    fn is_met(&self, slot: slot::Slot, reading: &Reading) -> bool {
+        reading.age_seconds >= 0.0 && slot.is_met_by(reading.age_seconds, (self.now)() + self.clock_lag)
+    }
 }
 
 /// What the report carries besides the result.

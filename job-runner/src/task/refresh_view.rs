@@ -12,8 +12,7 @@ use crate::{
 /// Refreshes the view, or waits for another session that does.
 pub(super) async fn refresh(context: &Context, database: &mut impl Database) -> Result<Done, Fault> {
     let slot = context.settings.slot;
-    let for_this_slot =
-        |reading: &Reading| slot.is_some_and(|slot| slot.is_met_by(reading.age_seconds, (context.now)()));
+    let for_this_slot = |reading: &Reading| slot.is_some_and(|slot| context.is_met(slot, reading));
     let mut before_other = None;
     loop {
         let by_other =

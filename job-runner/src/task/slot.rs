@@ -1,9 +1,12 @@
 //! The slot of a run, from the name of its Job.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Duration, Utc};
 use mapa_refresh_crds::policy::TaskName;
 
 use crate::settings::cron_job;
+
+/// Between a slot and the start of its run: the pod has to be placed and its image is there.
+const START_ALLOWANCE: Duration = Duration::seconds(10);
 
 /// Digits of a slot: the minutes since 1970 have eight from 1989 to 2160. A Job made by hand may end in a number, too.
 const DIGITS: usize = 8;
@@ -29,6 +32,19 @@ impl Slot {
     #[must_use]
     pub fn earlier_by(self, minutes: u32) -> Self {
         Self(self.0.saturating_sub(minutes))
+    }
+
+    /// By how much the wall clock at hand is behind the one that fires the slots, as far as the run can tell: none starts before
+    /// its slot, so a clock that says otherwise, at `started`, is behind. Some seconds more, for the run did not start at the
+    /// very slot either.
+    #[must_use]
+    pub fn clock_lag(self, started: DateTime<Utc>) -> Duration {
+        let behind = self.to_utc() - started;
+        if behind > Duration::zero() {
+            behind + START_ALLOWANCE
+        } else {
+            Duration::zero()
+        }
     }
 
     /// The moment of the slot.
@@ -78,9 +94,25 @@ mod tests {
     #[test]
     fn a_slot_is_met_by_age_whatever_the_databases_clock_says() {
         let slot = Slot(29_924_340);
-        let now = slot.to_utc() + chrono::Duration::seconds(20);
+        let now = slot.to_utc() + Duration::seconds(20);
         assert!(slot.is_met_by(20.0, now));
         assert!(slot.is_met_by(0.5, now));
         assert!(!slot.is_met_by(20.5, now));
+    }
+
+    #[test]
+    fn a_pod_whose_clock_is_minutes_behind_does_not_wait_for_a_refresh_that_it_has() {
+        let view_slot = Slot(29_924_340);
+        let own_slot = Slot(29_924_341);
+        let started = own_slot.to_utc() + Duration::seconds(3) - Duration::minutes(5);
+        let lag = own_slot.clock_lag(started);
+        // Refreshed 2 s after the view's slot: 61 s before this run's start.
+        assert!(view_slot.is_met_by(61.0, started + lag));
+        // The refresh of the slot before, at an interval of one minute.
+        assert!(!view_slot.is_met_by(121.0, started + lag));
+        assert_eq!(
+            own_slot.clock_lag(own_slot.to_utc() + Duration::seconds(3)),
+            Duration::zero()
+        );
     }
 }

@@ -42,7 +42,7 @@ pub(super) async fn read(context: &Context, stop: &Stop, database: &mut impl Dat
     let is_met = context
         .settings
         .view_slot
-        .is_none_or(|slot| is_met(context, slot, &reading));
+        .is_none_or(|slot| context.is_met(slot, &reading));
     let content = Content {
         outages,
         reading,
@@ -59,7 +59,7 @@ async fn wait_for(context: &Context, stop: &Stop, database: &mut impl Database, 
         if database
             .reading()
             .await?
-            .is_some_and(|reading| is_met(context, slot, &reading))
+            .is_some_and(|reading| context.is_met(slot, &reading))
         {
             return Ok(true);
         }
@@ -74,10 +74,6 @@ async fn wait_for(context: &Context, stop: &Stop, database: &mut impl Database, 
         sleep(POLL).await;
         stop.restart_attempt();
     }
-}
-
-fn is_met(context: &Context, slot: Slot, reading: &Reading) -> bool {
-    slot.is_met_by(reading.age_seconds, (context.now)())
 }
 
 fn log(content: &Content) {

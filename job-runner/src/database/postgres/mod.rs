@@ -94,6 +94,8 @@ impl Database for Postgres {
     }
 
     async fn refresh(&mut self, is_fresh: &dyn Fn(&Reading) -> bool) -> Result<Refresh, DatabaseError> {
+        // Another session may have filled it since the last look.
+        self.view = None;
         let view = self.located().await?;
         view.demand_refreshable()?;
         self.execute(&sql::begin_refresh(self.statement_timeout), "beginning the refresh")
