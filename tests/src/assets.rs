@@ -25,7 +25,9 @@ const ETCD: &str = "etcd";
 /// A folder with etcd and Kubernetes' binaries.
 #[derive(Clone, Debug)]
 pub struct Assets {
-    folder: PathBuf,
+    /// `KUBEBUILDER_ASSETS`; setup-envtest fills it with only some of what is needed.
+    given: Option<PathBuf>,
+    built: PathBuf,
 }
 
 impl Assets {
@@ -34,28 +36,32 @@ impl Assets {
     /// # Errors
     /// Go is missing, or the build fails; with the end of its output.
     pub fn find() -> Result<Self> {
-        if let Some(folder) = env::var_os("KUBEBUILDER_ASSETS") {
-            return Ok(Self { folder: folder.into() });
-        }
-        let folder = cache().join("kubernetes").join(KUBERNETES_VERSION);
-        let assets = Self { folder };
+        let given = env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
+        let assets = Self {
+            given,
+            built: cache().join("kubernetes").join(KUBERNETES_VERSION),
+        };
         if assets.is_complete() {
             return Ok(assets);
         }
-        fs::create_dir_all(&assets.folder).step_at("create", &assets.folder)?;
-        let lock = lock(&assets.folder.with_extension("lock"))?;
+        let _lock = lock(&assets.built.with_extension("lock"))?;
         // Another process may have built them while we waited for the lock.
         if !assets.is_complete() {
-            build(&assets.folder)?;
+            fs::create_dir_all(&assets.built).step_at("create", &assets.built)?;
+            build(&assets.built)?;
         }
-        drop(lock);
         Ok(assets)
     }
 
     /// Where a binary is.
     #[must_use]
     pub fn path(&self, binary: &str) -> PathBuf {
-        self.folder.join(binary)
+        let given = self
+            .given
+            .as_ref()
+            .map(|folder| folder.join(binary))
+            .filter(|path| path.exists());
+        given.unwrap_or_else(|| self.built.join(binary))
     }
 
     /// A command that runs a binary.

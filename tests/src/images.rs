@@ -227,7 +227,9 @@ fn digest_of(sources: &[PathBuf]) -> Result<String> {
     files.sort();
     let mut parts: Vec<Vec<u8>> = Vec::new();
     for file in files {
-        parts.push(file.display().to_string().into_bytes());
+        // Relative: another checkout of the same sources finds the same image.
+        let name = file.strip_prefix(repository()).unwrap_or(&file);
+        parts.push(name.display().to_string().into_bytes());
         parts.push(fs::read(&file).step_at("read", &file)?);
     }
     Ok(digest(parts.iter().map(Vec::as_slice)))

@@ -18,7 +18,7 @@ use nix::{
 use tempfile::TempDir;
 
 use crate::{
-    Result, assets,
+    Error, Result, assets,
     control_plane::{ControlPlane, HOST_ADDRESS},
     error::Step,
     images, packages,
@@ -28,7 +28,8 @@ use crate::{
 };
 
 const NAME: &str = "node-1";
-const BRIDGE: &str = "cni0";
+/// A name of our own: what bears it is ours to delete.
+const BRIDGE: &str = "mapa0";
 const POD_NETWORK: &str = "10.244.0.0/24";
 const NETWORK_NAMESPACES: &str = "/run/netns";
 const READY_WITHIN: Duration = Duration::from_secs(90);
@@ -53,6 +54,7 @@ impl Node {
         let pause = images::pause()?;
         let lock = assets::lock(Path::new("/run/lock/mapa-refresh-node.lock"))?;
         clean_up_after_the_dead();
+        refuse_beside_another_node()?;
         progress::during("starting scheduler, containerd, kubelet and kube-proxy", || {
             let folder = tempfile::Builder::new()
                 .prefix("mapa-node-")
@@ -60,9 +62,10 @@ impl Node {
                 .step("create a folder")?;
             fs::write(folder.path().join("owner.pid"), std::process::id().to_string()).step("write owner.pid")?;
             let traces = Traces {
-                folder: folder.path().to_owned(),
                 network_namespaces: network_namespaces(),
+                folder: folder.path().to_owned(),
             };
+            traces.remember()?;
             let mut node = Self {
                 processes: Vec::new(),
                 traces,
@@ -281,6 +284,31 @@ struct Traces {
 }
 
 impl Traces {
+    const NAMESPACES: &str = "network-namespaces";
+
+    /// What was there before us, for whoever has to clean up after our death.
+    fn remember(&self) -> Result<()> {
+        let names: Vec<String> = self
+            .network_namespaces
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        fs::write(self.folder.join(Self::NAMESPACES), names.join("\n")).step("write down the network namespaces")
+    }
+
+    fn of_the_dead(folder: PathBuf) -> Self {
+        let names = fs::read_to_string(folder.join(Self::NAMESPACES));
+        // Without the list nothing is ours for certain.
+        let network_namespaces = names.map_or_else(
+            |_| network_namespaces(),
+            |names| names.lines().map(PathBuf::from).collect(),
+        );
+        Self {
+            folder,
+            network_namespaces,
+        }
+    }
+
     fn remove(&self) {
         kill_shims(&self.folder);
         for namespace in network_namespaces().difference(&self.network_namespaces) {
@@ -392,11 +420,31 @@ fn clean_up_after_the_dead() {
             continue;
         }
         progress::say(&format!("cleaning up what a killed run left in {}", folder.display()));
-        Traces {
-            folder: folder.clone(),
-            network_namespaces: HashSet::new(),
-        }
-        .remove();
+        Traces::of_the_dead(folder.clone()).remove();
         let _ = fs::remove_dir_all(&folder);
     }
+}
+
+/// Bridge address and kube-proxy's tables are the machine's own: a node of somebody else's would break, so we do not start.
+fn refuse_beside_another_node() -> Result<()> {
+    const STEP: &str = "start a node";
+    let remedy = "use its cluster instead (cargo demo --context NAME), or a machine without a Kubernetes node";
+    let tables = process::output(STEP, Command::new("nft").args(["list", "tables"])).unwrap_or_default();
+    if tables.contains("kube-proxy") {
+        return Err(Error::new(
+            STEP,
+            format!("another kube-proxy works on this machine; {remedy}"),
+        ));
+    }
+    let addresses = process::output(STEP, Command::new("ip").args(["-o", "-4", "addr"]))?;
+    if addresses
+        .lines()
+        .any(|line| line.contains(&format!(" {HOST_ADDRESS}/")) && !line.contains(BRIDGE))
+    {
+        return Err(Error::new(
+            STEP,
+            format!("{HOST_ADDRESS} is taken by another network; {remedy}"),
+        ));
+    }
+    Ok(())
 }

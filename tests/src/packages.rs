@@ -64,6 +64,10 @@ pub const IMAGES: &[Program] = &[
         path: "/usr/bin/gcc",
         package: "gcc",
     },
+    Program {
+        path: "/usr/lib/x86_64-linux-gnu/libc.a",
+        package: "libc6-dev",
+    },
 ];
 
 /// Makes sure that `programs` are there; installs what is missing as root on Debian.

@@ -75,11 +75,11 @@ impl Postgres {
 
     /// Ends the server as a crash does.
     pub fn stop(&mut self) {
-        if let Some(process) = &self.process {
+        if let Some(mut process) = self.process.take() {
             // Immediate shutdown: SIGKILL would leave its children behind.
             process.signal(Signal::SIGQUIT);
+            process.wait(Duration::from_secs(5));
         }
-        self.process = None;
     }
 
     /// Starts it again.

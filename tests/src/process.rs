@@ -10,6 +10,7 @@ use std::{
         OnceLock,
         mpsc::{Sender, channel},
     },
+    time::Duration,
 };
 
 use nix::{
@@ -17,7 +18,11 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{Error, Result, error::Step};
+use crate::{
+    Error, Result,
+    error::Step,
+    wait::{self, Look},
+};
 
 /// A running server with its log.
 #[derive(Debug)]
@@ -87,6 +92,16 @@ impl Process {
         std::fs::read(&self.log)
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .unwrap_or_default()
+    }
+
+    /// Waits until it has ended, but not longer than `deadline`.
+    pub fn wait(&mut self, deadline: Duration) {
+        let child = &mut self.child;
+        // Whoever waits kills it afterwards if it has not ended.
+        let _ = wait::until("a process to end", deadline, || match child.try_wait() {
+            Ok(None) => Look::Saw("it runs".to_owned()),
+            Ok(Some(_)) | Err(_) => Look::Met(()),
+        });
     }
 
     /// Asks it to end and waits; returns whether it ended with exit code 0.

@@ -10,6 +10,7 @@
 )]
 
 mod end_to_end;
+mod in_cluster;
 mod misfits;
 mod world;
 
@@ -58,5 +59,5 @@ fn main() {
 }
 
 fn tests() -> Vec<world::Test> {
-    [end_to_end::TESTS, misfits::TESTS].concat()
+    [end_to_end::TESTS, in_cluster::TESTS, misfits::TESTS].concat()
 }

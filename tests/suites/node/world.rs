@@ -1,6 +1,10 @@
 //! One cluster with a node for all tests; a namespace, an operator and stores for each.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use mapa_refresh_tests::{
     cargo,
@@ -78,6 +82,14 @@ impl World {
             process: Some(process),
             host: self.0.node.host_address(),
         }
+    }
+
+    pub fn kubectl(&self) -> Kubectl {
+        self.0.plane.kubectl()
+    }
+
+    pub fn import(&self, archive: &Path) {
+        self.0.node.import(archive).unwrap();
     }
 
     /// A database with the seed.
