@@ -30,6 +30,8 @@ pub const AREA: &str = "MAPA_AREA";
 pub const INTERVAL_MINUTES: &str = "MAPA_INTERVAL_MINUTES";
 /// Oldest that the published data may be, in minutes.
 pub const MAX_DATA_AGE_MINUTES: &str = "MAPA_MAX_DATA_AGE_MINUTES";
+/// Names of the policy's tasks, separated by commas: the health-check asks only for documents that one of them publishes.
+pub const POLICY_TASKS: &str = "MAPA_POLICY_TASKS";
 /// Minutes by which this task's slot lies after the view's slot; absent when the policy has no refresh-mv-portal.
 pub const VIEW_SLOT_LEAD_MINUTES: &str = "MAPA_VIEW_SLOT_LEAD_MINUTES";
 /// Retries after the first attempt.

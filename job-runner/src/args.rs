@@ -84,6 +84,9 @@ pub struct SettingArgs {
     /// Oldest that the published data may be, in minutes [default: 30]
     #[arg(long, env = env::MAX_DATA_AGE_MINUTES, hide_env_values = true)]
     pub max_data_age_minutes: Option<String>,
+    /// Names of the policy's tasks, separated by commas [default: both publishing tasks]
+    #[arg(long, env = env::POLICY_TASKS, hide_env_values = true)]
+    pub policy_tasks: Option<String>,
     /// Minutes by which this task's slot lies after the view's [default: the run does not wait for the view]
     #[arg(long, env = env::VIEW_SLOT_LEAD_MINUTES, hide_env_values = true)]
     pub view_slot_lead_minutes: Option<String>,

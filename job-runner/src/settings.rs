@@ -5,7 +5,7 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 use chrono_tz::Tz;
 use mapa_refresh_crds::{
     labels,
-    policy::{DatabaseKind, TaskName},
+    policy::{DatabaseKind, TaskName, UnknownTask},
     runner_env as env,
 };
 
@@ -35,6 +35,8 @@ pub struct Settings {
     pub interval_minutes: u32,
     /// Oldest that view and documents may be.
     pub max_data_age: Duration,
+    /// The policy's tasks that publish: their documents must be there.
+    pub publishers: Vec<TaskName>,
     /// This run's slot; `None` for runs by hand and rescues.
     pub slot: Option<Slot>,
     /// The view's slot that this run waits for; `None` when it does not wait.
@@ -128,6 +130,7 @@ impl Settings {
         Ok(Self {
             task,
             owner: owner(task, args)?,
+            publishers: publishers(args)?,
             database: DatabaseSettings {
                 kind: kind(given(&args.database_kind).unwrap_or("oracle"))?,
                 view: ViewName::parse(given(&args.database_view).unwrap_or("RADAR.MV_PORTAL_PUBLICO")).map_err(
@@ -214,6 +217,23 @@ fn view_slot(task: TaskName, args: &SettingArgs, slot: Option<Slot>) -> Result<O
     }
     let lead = number(env::VIEW_SLOT_LEAD_MINUTES, &args.view_slot_lead_minutes, 0, 0, 60)?;
     Ok(slot.map(|slot| slot.earlier_by(lead)))
+}
+
+fn publishers(args: &SettingArgs) -> Result<Vec<TaskName>, SettingError> {
+    let tasks = match given(&args.policy_tasks) {
+        None => TaskName::ALL.to_vec(),
+        Some(names) => names
+            .split(',')
+            .map(|name| {
+                name.parse().map_err(|unknown: UnknownTask| SettingError::Malformed {
+                    variable: env::POLICY_TASKS,
+                    value: names.to_owned(),
+                    expected: unknown.to_string(),
+                })
+            })
+            .collect::<Result<_, _>>()?,
+    };
+    Ok(tasks.into_iter().filter(|task| task.publishes()).collect())
 }
 
 fn retry(task: TaskName, args: &SettingArgs, interval_minutes: u32) -> Result<RetrySettings, SettingError> {

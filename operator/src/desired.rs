@@ -304,6 +304,14 @@ fn environment(policy: &MapaRefreshPolicy, plan: &Plan, task: &TaskPlan) -> Vec<
             env::MAX_DATA_AGE_MINUTES,
             (plan.max_data_age.as_secs() / 60).max(1).to_string(),
         ),
+        scalar(
+            env::POLICY_TASKS,
+            plan.tasks
+                .iter()
+                .map(|task| task.name.as_str())
+                .collect::<Vec<_>>()
+                .join(","),
+        ),
         scalar(env::MAX_RETRIES, task.max_retries.to_string()),
         scalar(env::RETRY_DELAY_SECONDS, task.retry_delay_seconds.to_string()),
         scalar(env::ATTEMPT_TIMEOUT_SECONDS, task.attempt_timeout_seconds.to_string()),

@@ -4,7 +4,10 @@
 
 use std::{future::ready, time::Duration};
 
-use mapa_refresh_crds::report::{FaultClass, Published, SuccessKind, code};
+use mapa_refresh_crds::{
+    policy::TaskName,
+    report::{FaultClass, Published, SuccessKind, code},
+};
 
 use super::{Context, Done, connect_cache, connect_database, demand_past, owner};
 use crate::{
@@ -44,19 +47,25 @@ pub(super) async fn view(context: &Context, database: &mut impl Database) -> Res
 
 /// What is published of one document.
 struct Seen {
+    /// The task that publishes it.
+    task: TaskName,
     key: String,
     found: Found,
 }
 
 async fn look_at_documents(context: &Context) -> Result<[Seen; 2], Fault> {
     let mut cache = connect_cache(context).await?;
-    let mut look = async |document| -> Result<Seen, Fault> {
+    let mut look = async |task, document| -> Result<Seen, Fault> {
         Ok(Seen {
+            task,
             key: cache.key(document),
             found: cache.find(document).await?,
         })
     };
-    let documents = [look(Document::Map).await?, look(Document::Statistics).await?];
+    let documents = [
+        look(TaskName::RefreshMapaCache, Document::Map).await?,
+        look(TaskName::CalcularEstatisticas, Document::Statistics).await?,
+    ];
     let owner = owner(context)?;
     let [map, statistics] = &documents;
     context.notes.borrow_mut().published = Some(Published {
@@ -85,7 +94,10 @@ fn judge(context: &Context, view: Done, documents: &[Seen]) -> Result<Done, Faul
         return Err(too_old(code::VIEW_TOO_OLD, &what, view.age_seconds, limit));
     }
     for document in documents {
-        let Seen { key, found } = document;
+        let Seen { task, key, found } = document;
+        if !context.settings.publishers.contains(task) {
+            continue;
+        }
         if let Some(other) = found.owner.as_deref().filter(|other| *other != owner) {
             let message = format!(
                 "{key} belongs to policy {other}, not to {owner}; give one of them another spec.cache.keyPrefix"

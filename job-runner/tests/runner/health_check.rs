@@ -74,6 +74,19 @@ fn lesson_12_old_or_missing_documents_are_not_healthy() {
 }
 
 #[test]
+fn a_document_that_no_task_of_the_policy_publishes_is_not_missed() {
+    let world = published();
+    world.cache().del::<_, ()>("mapa:estatisticas").unwrap();
+    let tasks = "refresh-mv-portal,refresh-mapa-cache,health-check";
+    world.runner(TASK).env("MAPA_POLICY_TASKS", tasks).run().success();
+    let error = world.runner(TASK).env("MAPA_POLICY_TASKS", "backup").run().failure(2);
+    assert!(
+        error.message.contains("MAPA_POLICY_TASKS") && error.message.contains("backup"),
+        "{error:?}"
+    );
+}
+
+#[test]
 fn lesson_12_nothing_published_yet_is_not_healthy() {
     let world = World::new();
     let (error, run) = finding(&world);
