@@ -447,6 +447,17 @@ mod tests {
     }
 
     #[test]
+    fn the_committed_yaml_is_what_crdgen_prints() {
+        use kube::CustomResourceExt;
+        let printed = serde_yaml::to_string(&MapaRefreshPolicy::crd()).unwrap();
+        let committed = include_str!("../maparefreshpolicies.yaml");
+        assert!(
+            committed == printed,
+            "run: cargo crdgen > crds/maparefreshpolicies.yaml"
+        );
+    }
+
+    #[test]
     fn a_minimal_policy_gets_the_documented_defaults() {
         let spec = minimal();
         assert_eq!(spec.max_data_age_minutes, 30);

@@ -12,6 +12,7 @@
 mod admission;
 mod cron_jobs;
 mod evidence;
+mod past_admission;
 mod world;
 
 use libtest_mimic::{Arguments, Trial};
@@ -29,17 +30,22 @@ fn main() {
 }
 
 fn trials(world: Option<&world::World>) -> Vec<Trial> {
-    [admission::TESTS, cron_jobs::TESTS, evidence::TESTS]
-        .concat()
-        .into_iter()
-        .map(|(name, test)| {
-            let world = world.cloned();
-            Trial::test(name, move || {
-                if let Some(world) = &world {
-                    test(world);
-                }
-                Ok(())
-            })
+    [
+        admission::TESTS,
+        cron_jobs::TESTS,
+        evidence::TESTS,
+        past_admission::TESTS,
+    ]
+    .concat()
+    .into_iter()
+    .map(|(name, test)| {
+        let world = world.cloned();
+        Trial::test(name, move || {
+            if let Some(world) = &world {
+                test(world);
+            }
+            Ok(())
         })
-        .collect()
+    })
+    .collect()
 }

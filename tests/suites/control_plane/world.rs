@@ -1,8 +1,9 @@
 //! One control plane for all tests, a namespace and an operator for each.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use mapa_refresh_tests::{
+    cargo,
     control_plane::ControlPlane,
     images,
     kubectl::Kubectl,
@@ -20,24 +21,32 @@ pub type Test = (&'static str, fn(&World));
 #[derive(Clone)]
 pub struct World {
     plane: Arc<ControlPlane>,
-    operator: Operator,
+    operator: PathBuf,
 }
 
 impl World {
     pub fn start() -> Self {
+        Self::with_crd(
+            &crd(),
+            cargo::binary("mapa-refresh-operator", "mapa-refresh-operator").unwrap(),
+        )
+    }
+
+    /// A world of its own, with the same operator and another CRD.
+    pub fn beside(&self, crd: &str) -> Self {
+        Self::with_crd(crd, self.operator.clone())
+    }
+
+    fn with_crd(crd: &str, operator: PathBuf) -> Self {
         let plane = ControlPlane::start().unwrap();
-        let crd = std::fs::read_to_string(images::repository().join("crds/maparefreshpolicies.yaml")).unwrap();
-        plane.kubectl().apply(&crd).unwrap();
-        plane
-            .kubectl()
-            .run([
-                "wait",
-                "--for=condition=Established",
-                "crd/maparefreshpolicies.mapa.radar.dev",
-                "--timeout=30s",
-            ])
-            .unwrap();
-        let operator = Operator::build(Some(plane.kubeconfig()), "runner:1", plane.folder()).unwrap();
+        plane.kubectl().apply(crd).unwrap();
+        let established = [
+            "wait",
+            "--for=condition=Established",
+            "crd/maparefreshpolicies.mapa.radar.dev",
+            "--timeout=30s",
+        ];
+        plane.kubectl().run(established).unwrap();
         Self {
             plane: Arc::new(plane),
             operator,
@@ -52,11 +61,14 @@ impl World {
     pub fn tenant(&self, namespace: &str) -> Tenant {
         let kubectl = self.kubectl();
         kubectl.namespace(namespace).unwrap();
-        let operator = self
-            .operator
-            .clone()
-            .named(namespace)
-            .with_argument(&format!("--watch-namespace={namespace}"));
+        let operator = Operator::new(
+            self.operator.clone(),
+            Some(self.plane.kubeconfig()),
+            "runner:1",
+            self.plane.folder(),
+        )
+        .named(namespace)
+        .with_argument(&format!("--watch-namespace={namespace}"));
         let process = operator.start().unwrap();
         Tenant {
             kubectl,
@@ -66,6 +78,11 @@ impl World {
             audit_log: self.plane.audit_log(),
         }
     }
+}
+
+/// The CRD as it is committed.
+pub fn crd() -> String {
+    std::fs::read_to_string(images::repository().join("crds/maparefreshpolicies.yaml")).unwrap()
 }
 
 /// A namespace with its operator.
