@@ -18,7 +18,6 @@ const NAMESPACE: &str = "in-cluster";
 
 fn reconciles(world: &World) {
     let kubectl = world.kubectl();
-    world.import(&images::operator().unwrap());
     kubectl.namespace(NAMESPACE).unwrap();
     kubectl
         .run([

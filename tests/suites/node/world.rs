@@ -1,10 +1,6 @@
 //! One cluster with a node for all tests; a namespace, an operator and stores for each.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use mapa_refresh_tests::{
     cargo,
@@ -38,11 +34,14 @@ struct Cluster {
 
 impl World {
     pub fn start() -> Self {
-        let image = images::job_runner().unwrap();
+        // Before any test: a build beside them would take the processor from runs that are timed.
+        let image_archives = [images::job_runner().unwrap(), images::operator().unwrap()];
         let operator = cargo::binary("mapa-refresh-operator", "mapa-refresh-operator").unwrap();
         let plane = ControlPlane::start().unwrap();
         let node = Node::start(&plane).unwrap();
-        node.import(&image).unwrap();
+        for archive in &image_archives {
+            node.import(archive).unwrap();
+        }
         let crd = std::fs::read_to_string(images::repository().join("crds/maparefreshpolicies.yaml")).unwrap();
         plane.kubectl().apply(&crd).unwrap();
         plane
@@ -86,10 +85,6 @@ impl World {
 
     pub fn kubectl(&self) -> Kubectl {
         self.0.plane.kubectl()
-    }
-
-    pub fn import(&self, archive: &Path) {
-        self.0.node.import(archive).unwrap();
     }
 
     /// A database with the seed.
