@@ -9,6 +9,9 @@ use crate::{Error, Result, images, process, progress};
 
 /// Builds the binary `name` of `package` in this process's own profile and returns where it is.
 ///
+/// Without optimisation it is built as `cargo test --workspace` builds it, with the features of all members and of their tests: after such a
+/// command nothing is compiled a second time. With optimisation (benches) it is built alone, as its image has it.
+///
 /// # Errors
 /// It does not compile; with cargo's words.
 pub fn binary(package: &str, name: &str) -> Result<PathBuf> {
@@ -16,9 +19,12 @@ pub fn binary(package: &str, name: &str) -> Result<PathBuf> {
     let mut cargo = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
     cargo
         .current_dir(images::repository())
-        .args(["build", "--quiet", "--locked", "--package", package, "--bin", name]);
+        .args(["build", "--quiet", "--locked", "--bin", name]);
     if release {
-        cargo.arg("--release");
+        cargo.args(["--release", "--package", package]);
+    } else {
+        // A test among the targets makes cargo count the features of dev-dependencies.
+        cargo.args(["--workspace", "--test", "control_plane"]);
     }
     progress::during(&format!("building {name}"), || {
         process::output(&format!("build {name}"), &mut cargo)

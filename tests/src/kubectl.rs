@@ -75,9 +75,8 @@ impl Kubectl {
     /// # Errors
     /// The cluster does not make it within 30 s.
     pub fn namespace(&self, name: &str) -> Result<()> {
-        self.apply(&format!(
-            "{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}"
-        ))?;
+        // In block style: an older kubectl takes what begins with a brace for JSON.
+        self.apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {name}\n"))?;
         wait::until("the default ServiceAccount", Duration::from_secs(30), || {
             match self.run(["-n", name, "get", "serviceaccount", "default"]) {
                 Ok(_) => Look::Met(()),

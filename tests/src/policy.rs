@@ -80,16 +80,13 @@ spec:
     /// A Secret in the policy's namespace.
     #[must_use]
     pub fn secret(&self, name: &str, keys: &[(&str, &str)]) -> String {
-        let data: serde_json::Map<String, serde_json::Value> = keys
+        let Self { namespace, .. } = self;
+        let data: String = keys
             .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).into()))
+            .map(|(key, value)| format!("  {key}: {}\n", serde_json::Value::from(*value)))
             .collect();
-        let secret = serde_json::json!({
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": { "name": name, "namespace": self.namespace },
-            "stringData": data,
-        });
-        format!("{secret}\n")
+        format!(
+            "apiVersion: v1\nkind: Secret\nmetadata:\n  name: {name}\n  namespace: {namespace}\nstringData:\n{data}"
+        )
     }
 }

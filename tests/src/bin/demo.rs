@@ -27,6 +27,15 @@ use mapa_refresh_tests::{
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// Where the demo lives in somebody's cluster: a namespace of its own, made and deleted by it.
+const NAMESPACE_IN_EXISTING: &str = "mapa-demo";
+
+/// Name of our CustomResourceDefinition.
+const CRD: &str = "maparefreshpolicies.mapa.radar.dev";
+
+/// How long somebody's cache may take to answer.
+const CACHE_WITHIN: Duration = Duration::from_secs(5);
+
 /// From the cluster being ready to a compliant policy: the next full minute, three runs, and room for a slow machine.
 const COMPLIANT_WITHIN: Duration = Duration::from_secs(180);
 
@@ -120,7 +129,23 @@ struct World {
     kubectl: Kubectl,
     kubeconfig: PathBuf,
     policy: Example,
+    _leftovers: Leftovers,
     _folder: TempDir,
+}
+
+/// What was made in somebody's cluster and goes again, whatever happens. A cluster of our own ends as a whole.
+#[derive(Default)]
+struct Leftovers(Vec<(Kubectl, &'static str, &'static str)>);
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        for (kubectl, kind, name) in &self.0 {
+            let delete = || kubectl.run(["delete", kind, name, "--ignore-not-found"]);
+            if let Err(error) = progress::during(&format!("deleting {kind} {name}"), delete) {
+                progress::say(&format!("{kind} {name} is left: {error}"));
+            }
+        }
+    }
 }
 
 enum Stores {
@@ -152,8 +177,9 @@ impl World {
         };
         let kubectl = plane.kubectl();
         let kubeconfig = plane.kubeconfig().to_owned();
-        let operator = start_operator(&kubectl, &kubeconfig, images::JOB_RUNNER, &folder)?;
         let policy = Example::every_minute("radar", "roraima");
+        install(&kubectl, &policy.namespace)?;
+        let operator = Operator::build(Some(&kubeconfig), images::JOB_RUNNER, folder.path())?.start()?;
         Ok(Self {
             _operator: operator,
             node: Some(node),
@@ -162,6 +188,7 @@ impl World {
             kubectl,
             kubeconfig,
             policy,
+            _leftovers: Leftovers::default(),
             _folder: folder,
         })
     }
@@ -181,9 +208,23 @@ impl World {
         .step_at("write", &kubeconfig)?;
         let kubectl = Kubectl::new("kubectl".into(), kubeconfig.clone());
         let given = |value: &Option<String>| value.clone().unwrap_or_default();
-        let operator = start_operator(&kubectl, &kubeconfig, &given(&arguments.images), &folder)?;
+        let operator = Operator::build(Some(&kubeconfig), &given(&arguments.images), folder.path())?
+            .with_argument(&format!("--watch-namespace={NAMESPACE_IN_EXISTING}"));
+        if kubectl.run(["get", "namespace", NAMESPACE_IN_EXISTING]).is_ok() {
+            return Err(Error::new(
+                format!("the namespace {NAMESPACE_IN_EXISTING} is there already, and the demo deletes it when it ends"),
+                format!(
+                    "if an earlier demo left it: kubectl --context {context} delete namespace {NAMESPACE_IN_EXISTING}"
+                ),
+            ));
+        }
+        let mut leftovers = Leftovers(vec![(kubectl.clone(), "namespace", NAMESPACE_IN_EXISTING)]);
+        if kubectl.run(["get", "crd", CRD]).is_err() {
+            leftovers.0.push((kubectl.clone(), "crd", CRD));
+        }
+        install(&kubectl, NAMESPACE_IN_EXISTING)?;
         Ok(Self {
-            _operator: operator,
+            _operator: operator.start()?,
             node: None,
             stores: Stores::Given {
                 database_url: given(&arguments.database_url),
@@ -192,7 +233,11 @@ impl World {
             _plane: None,
             kubectl,
             kubeconfig,
-            policy: Example::every_minute("radar", "roraima"),
+            policy: Example {
+                key_prefix: NAMESPACE_IN_EXISTING.to_owned(),
+                ..Example::every_minute(NAMESPACE_IN_EXISTING, "roraima")
+            },
+            _leftovers: leftovers,
             _folder: folder,
         })
     }
@@ -254,7 +299,7 @@ impl World {
         println!("\n{:.0} s after the cluster was ready:", took.as_secs_f64());
         show("get mapa-refresh", &["get", "mapa-refresh"])?;
         show("get cronjobs", &["get", "cronjobs"])?;
-        let statistics = self.cache(&["GET", &format!("{}:estatisticas", self.policy.key_prefix)])?;
+        let statistics = self.published(&format!("{}:estatisticas", self.policy.key_prefix))?;
         println!("\n$ redis-cli GET {}:estatisticas", self.policy.key_prefix);
         match serde_json::from_str::<Value>(&statistics) {
             Ok(Value::Object(document)) => {
@@ -279,15 +324,16 @@ impl World {
         Ok(())
     }
 
-    fn cache(&self, command: &[&str]) -> Result<String> {
+    /// What the cache holds under `key`; nothing when there is no such key.
+    fn published(&self, key: &str) -> Result<String> {
         match &self.stores {
-            Stores::Own { cache, .. } => cache.command(command),
-            Stores::Given { cache_url, .. } => process::output(
-                "redis-cli",
-                Command::new("redis-cli")
-                    .args(["--no-auth-warning", "-u", cache_url])
-                    .args(command),
-            ),
+            Stores::Own { cache, .. } => cache.command(&["GET", key]),
+            // Not by redis-cli: it takes `redis://:password@host` for the password of a user without a name.
+            Stores::Given { cache_url, .. } => ::redis::Client::open(cache_url.as_str())
+                .and_then(|client| client.get_connection_with_timeout(CACHE_WITHIN))
+                .and_then(|mut cache| ::redis::cmd("GET").arg(key).query::<Option<String>>(&mut cache))
+                .map(Option::unwrap_or_default)
+                .step("read what was published"),
         }
     }
 
@@ -310,18 +356,17 @@ impl World {
     }
 }
 
-fn start_operator(kubectl: &Kubectl, kubeconfig: &std::path::Path, image: &str, folder: &TempDir) -> Result<Process> {
-    let operator = Operator::build(Some(kubeconfig), image, folder.path())?;
+/// The CustomResourceDefinition and a namespace.
+fn install(kubectl: &Kubectl, namespace: &str) -> Result<()> {
     let crd = images::repository().join("crds/maparefreshpolicies.yaml");
     kubectl.apply(&std::fs::read_to_string(&crd).step_at("read", &crd)?)?;
     kubectl.run([
         "wait",
         "--for=condition=Established",
-        "crd/maparefreshpolicies.mapa.radar.dev",
+        &format!("crd/{CRD}"),
         "--timeout=30s",
     ])?;
-    kubectl.namespace("radar")?;
-    operator.start()
+    kubectl.namespace(namespace)
 }
 
 /// What is worth telling about the policy, one line each.
