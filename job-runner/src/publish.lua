@@ -1,10 +1,10 @@
 -- Publishes one task's documents, in one step: readers see all of the old or all of the new.
 --
--- KEYS  1 document  2 sibling (GeoJSON, or the statistics' last_good)  3 meta  4 log
+-- KEYS  1 document  2 sibling (GeoJSON, or the statistics' last_good)  3 meta  4 log  5 staged document  6 staged sibling
 -- ARGV  1 generation (µs since 1970, below 2^53)  2 owner  3 records
 --       4 TTL of the document  5 of the sibling  6 of meta and log (seconds)  7 entries that the log keeps
 --       8 channel  9 name of the task  10 where a document says when it was published (bytes from its beginning)
---       11 document  12 sibling; an empty one is a copy of the document
+--       11 length of the staged document  12 of the staged sibling (bytes)
 -- Returns { outcome, published at (µs), generation that is published now, owner before, log newest first }
 
 local function integer(number)
@@ -50,19 +50,29 @@ local previous = meta[2] or ''
 local foreign = previous ~= '' and previous ~= owner
 
 if foreign and now - published < 3600000000 then
+  redis.call('UNLINK', KEYS[5], KEYS[6])
   return { 'conflict', integer(now), integer(published), previous, {} }
 end
 if not foreign and generation < published then
   local outcome = redis.call('EXISTS', KEYS[1]) == 1 and 'fenced' or 'missing'
+  redis.call('UNLINK', KEYS[5], KEYS[6])
   return { outcome, integer(now), integer(published), previous, redis.call('LRANGE', KEYS[4], 0, -1) }
+end
+
+-- A cache that evicts may have taken a piece of them.
+if redis.call('STRLEN', KEYS[5]) ~= tonumber(ARGV[11]) or redis.call('STRLEN', KEYS[6]) ~= tonumber(ARGV[12]) then
+  return { 'evicted', integer(now), integer(published), previous, {} }
 end
 
 local published_at = rfc3339(now)
 
--- SET comes first: with its memory full, Redis refuses a script's first write and none after it. The date is written in
--- place: joining megabytes in Lua would hold up every reader.
-redis.call('SET', KEYS[1], ARGV[11], 'EX', ARGV[4])
-redis.call('SET', KEYS[2], ARGV[12] == '' and ARGV[11] or ARGV[12], 'EX', ARGV[5])
+-- UNLINK and RENAME come first: with its memory full, Redis refuses a script's first write if it is one that needs memory, and
+-- none after it. UNLINK, because RENAME would free the old document while every reader waits. The date is written in place.
+redis.call('UNLINK', KEYS[1], KEYS[2])
+redis.call('RENAME', KEYS[5], KEYS[1])
+redis.call('RENAME', KEYS[6], KEYS[2])
+redis.call('EXPIRE', KEYS[1], ARGV[4])
+redis.call('EXPIRE', KEYS[2], ARGV[5])
 redis.call('SETRANGE', KEYS[1], ARGV[10], published_at)
 redis.call('SETRANGE', KEYS[2], ARGV[10], published_at)
 if foreign then

@@ -28,7 +28,7 @@ impl From<CacheError> for Fault {
 
 impl CacheError {
     /// A document that can't be written as JSON.
-    pub(super) fn unwritable(error: &serde_json::Error) -> Self {
+    pub(super) fn unwritable(error: &dyn std::fmt::Display) -> Self {
         Self {
             class: FaultClass::Permanent,
             code: "ERR".into(),

@@ -87,6 +87,11 @@ impl Keys {
             document,
         }
     }
+
+    /// Where a document and its sibling wait for their publication.
+    pub(super) fn staging(&self, token: &str) -> [String; 2] {
+        ["document", "sibling"].map(|what| format!("{{{}}}:staging:{token}:{what}", self.document))
+    }
 }
 
 #[cfg(test)]

@@ -2,22 +2,23 @@
 
 mod error;
 mod keys;
+mod staging;
 
 use std::{path::Path, time::Duration};
 
 use mapa_refresh_crds::report::{FaultClass, Publication, code};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
-    RedisWrite, TlsCertificates, aio::MultiplexedConnection, cmd,
+    TlsCertificates, aio::MultiplexedConnection, cmd,
 };
 use secrecy::{ExposeSecret, SecretString};
-use serde::Serialize;
 
 pub use self::{
     error::CacheError,
     keys::{Document, Lifetimes},
+    staging::Document as Encoding,
 };
-use self::{error::Doing, keys::Keys};
+use self::{error::Doing, keys::Keys, staging::Staged};
 use crate::{
     domain::{document::PUBLISHED_AT_OFFSET, time::Stamp},
     secret::{Scheme, Secret, SecretError, Store},
@@ -38,9 +39,6 @@ const LOG_ENTRIES: usize = 400;
 
 /// The script that publishes.
 const PUBLISH: &str = include_str!("../publish.lua");
-
-/// Bytes that one outage takes in a document, generously: buffers grow once instead of doubling.
-const BYTES_PER_RECORD: usize = 640;
 
 /// Where to connect, and how.
 #[derive(Debug)]
@@ -211,20 +209,34 @@ impl Target {
 }
 
 impl Cache {
-    /// Publishes `document` and, beside it, `sibling` (or else a copy of the document), unless a newer generation or another
-    /// owner's living document is there.
+    /// Publishes `document` and, beside it, `sibling`, unless a newer generation or another owner's living document is there.
     ///
     /// # Errors
     /// Any error of the cache; what was published before is then still there. Another owner's document is one.
     pub async fn publish(
         &mut self,
         request: &Request<'_>,
-        document: &impl Serialize,
-        sibling: Option<&impl Serialize>,
+        document: Encoding,
+        sibling: Encoding,
     ) -> Result<Outcome, CacheError> {
-        let command = self.publication(request, document, sibling)?;
-        let (outcome, now, generation, owner, log): (String, i64, i64, String, Vec<String>) =
-            command.query_async(&mut self.connection).await.doing("publishing")?;
+        let keys = Keys::new(&self.prefix, request.document);
+        let [first, second] = keys.staging(&staging::token());
+        let staged = async {
+            let connection = &mut self.connection;
+            let document = staging::stage(connection, first.clone(), document).await?;
+            let sibling = staging::stage(connection, second.clone(), sibling).await?;
+            let command = self.publication(request, &keys, &document, &sibling);
+            command.query_async(&mut self.connection).await.doing("publishing")
+        };
+        let answer: Result<(String, i64, i64, String, Vec<String>), CacheError> = staged.await;
+        if answer.is_err() {
+            // They would expire; a cache that is full needs the room now. It may as well be gone.
+            let _ = cmd("UNLINK")
+                .arg(&[first, second])
+                .exec_async(&mut self.connection)
+                .await;
+        }
+        let (outcome, now, generation, owner, log) = answer?;
         let stamp = Stamp::from_micros(generation).unwrap_or(request.stamp);
         match outcome.as_str() {
             "published" | "fenced" => Ok(Outcome {
@@ -234,6 +246,7 @@ impl Cache {
                 log: log.iter().filter_map(|entry| publication(entry)).collect(),
             }),
             "missing" => Err(self.expired(request.document)),
+            "evicted" => Err(self.evicted(request.document)),
             _ => Err(self.conflict(request, &owner, now.saturating_sub(generation))),
         }
     }
@@ -267,13 +280,8 @@ impl Cache {
         Keys::new(&self.prefix, document).document
     }
 
-    /// The script with its arguments. The documents are written straight into the command: each exists once.
-    fn publication(
-        &self,
-        request: &Request<'_>,
-        document: &impl Serialize,
-        sibling: Option<&impl Serialize>,
-    ) -> Result<Cmd, CacheError> {
+    /// The script with its arguments.
+    fn publication(&self, request: &Request<'_>, keys: &Keys, document: &Staged, sibling: &Staged) -> Cmd {
         let Request {
             document: which,
             owner,
@@ -281,20 +289,16 @@ impl Cache {
             records,
             lifetimes,
         } = *request;
-        let keys = Keys::new(&self.prefix, which);
         let mut command = cmd("EVAL");
-        command.reserve_space_for_args([
-            PUBLISH.len() + 1_024,
-            records * BYTES_PER_RECORD,
-            records * BYTES_PER_RECORD,
-        ]);
         command
             .arg(PUBLISH)
-            .arg(4)
-            .arg(keys.document)
-            .arg(keys.sibling)
-            .arg(keys.meta)
-            .arg(keys.log);
+            .arg(6)
+            .arg(&keys.document)
+            .arg(&keys.sibling)
+            .arg(&keys.meta)
+            .arg(&keys.log)
+            .arg(&document.key)
+            .arg(&sibling.key);
         command.arg(stamp.micros()).arg(owner).arg(records);
         command
             .arg(lifetimes.document.as_secs())
@@ -304,17 +308,10 @@ impl Cache {
             .arg(LOG_ENTRIES)
             .arg(format!("{}:events", self.prefix))
             .arg(which.task().as_str())
-            .arg(PUBLISHED_AT_OFFSET);
-        serde_json::to_writer(command.writer_for_next_arg(), document)
-            .map_err(|error| CacheError::unwritable(&error))?;
-        match sibling {
-            Some(sibling) => serde_json::to_writer(command.writer_for_next_arg(), sibling)
-                .map_err(|error| CacheError::unwritable(&error))?,
-            None => {
-                command.arg("");
-            }
-        }
-        Ok(command)
+            .arg(PUBLISHED_AT_OFFSET)
+            .arg(document.length)
+            .arg(sibling.length);
+        command
     }
 
     fn conflict(&self, request: &Request<'_>, owner: &str, age_micros: i64) -> CacheError {
@@ -327,6 +324,17 @@ impl Cache {
                  {owner}: its keys are taken over 60 min after its last data",
                 self.key(request.document),
                 request.owner,
+            ),
+        }
+    }
+
+    fn evicted(&self, document: Document) -> CacheError {
+        CacheError {
+            class: FaultClass::Transient,
+            code: "OOM".into(),
+            message: format!(
+                "{} was evicted on its way into the cache: raise its maxmemory; what was published stays",
+                self.key(document)
             ),
         }
     }

@@ -1,5 +1,7 @@
 //! refresh-mapa-cache: builds the map's document and its GeoJSON from the view, and publishes both.
 
+use std::{io::Write, sync::Arc};
+
 use super::{Context, Done, published, view};
 use crate::{
     cache::Document,
@@ -12,7 +14,8 @@ use crate::{
 /// Computes, then replaces: readers see the old document until the new one is there.
 pub(super) async fn publish(context: &Context, stop: &Stop, database: &mut impl Database) -> Result<Done, Fault> {
     let content = view::read(context, stop, database).await?;
-    let map = MapDocument::new(&content.outages);
-    let geojson = FeatureCollection::new(&content.outages);
-    published::publish(context, Document::Map, &content, &map, Some(&geojson)).await
+    let (map, geojson) = (Arc::clone(&content.outages), Arc::clone(&content.outages));
+    let map = move |out: &mut dyn Write| serde_json::to_writer(out, &MapDocument::new(&map));
+    let geojson = move |out: &mut dyn Write| serde_json::to_writer(out, &FeatureCollection::new(&geojson));
+    published::publish(context, Document::Map, &content, Box::new(map), Box::new(geojson)).await
 }

@@ -1,11 +1,10 @@
 //! Publishing a document, and what came of it as evidence.
 
 use mapa_refresh_crds::report::SuccessKind;
-use serde::Serialize;
 
 use super::{Context, Done, connect_cache, demand_past, owner, view::Content};
 use crate::{
-    cache::{Document, Lifetimes, Outcome, Request},
+    cache::{Document, Encoding, Lifetimes, Outcome, Request},
     domain::time::Stamp,
     fault::Fault,
 };
@@ -15,8 +14,8 @@ pub(super) async fn publish(
     context: &Context,
     which: Document,
     content: &Content,
-    document: &impl Serialize,
-    sibling: Option<&impl Serialize>,
+    document: Encoding,
+    sibling: Encoding,
 ) -> Result<Done, Fault> {
     let mut cache = connect_cache(context).await?;
     let request = Request {

@@ -1,6 +1,6 @@
 //! Reading the view: first its refresh of this slot, then its rows.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
@@ -18,7 +18,8 @@ pub(super) const POLL: Duration = Duration::from_millis(500);
 
 /// What was read of the view.
 pub(super) struct Content {
-    pub(super) outages: Outages,
+    /// Shared with what encodes the documents, beside their sending.
+    pub(super) outages: Arc<Outages>,
     pub(super) reading: Reading,
     pub(super) built_from_stale_view: bool,
 }
@@ -44,7 +45,7 @@ pub(super) async fn read(context: &Context, stop: &Stop, database: &mut impl Dat
         .view_slot
         .is_none_or(|slot| context.is_met(slot, &reading));
     let content = Content {
-        outages,
+        outages: Arc::new(outages),
         reading,
         built_from_stale_view: is_awaited && !is_met,
     };
