@@ -108,6 +108,10 @@ pub struct MapaRefreshPolicySpec {
     #[schemars(range(min = 0, max = 1800))]
     pub downstream_cache_seconds: i32,
 
+    /// What is too large a change to be published at once; absent, the defaults of its fields.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plausibility: Option<Plausibility>,
+
     /// Whether the operator starts a run between two slots when waiting for the next would exceed the limit.
     #[serde(default = "defaults::rescue")]
     pub rescue: bool,
@@ -117,6 +121,32 @@ pub struct MapaRefreshPolicySpec {
     #[schemars(length(min = 1, max = 4))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub tasks: Option<Vec<Task>>,
+}
+
+/// What is too large a change to be published at once. A number of outages that falls by more than both limits, from one
+/// publication to the next, is published only when the next run finds the same: an empty view is more often a broken source than
+/// the end of every outage.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Plausibility {
+    /// Largest drop that is published at once, in percent of the outages published before, 1 to 100; 100 switches the check off.
+    #[serde(default = "defaults::max_drop_percent")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_drop_percent: i32,
+
+    /// Largest drop that is published at once, in outages, whatever the percentage, 0 to 1000000.
+    #[serde(default = "defaults::max_drop_outages")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub max_drop_outages: i32,
+}
+
+impl Default for Plausibility {
+    fn default() -> Self {
+        Self {
+            max_drop_percent: defaults::max_drop_percent(),
+            max_drop_outages: defaults::max_drop_outages(),
+        }
+    }
 }
 
 /// Where the outages are read.
@@ -413,6 +443,12 @@ impl MapaRefreshPolicySpec {
 
 /// Defaults of the schema: the API server fills them in.
 mod defaults {
+    pub(super) fn max_drop_percent() -> i32 {
+        90
+    }
+    pub(super) fn max_drop_outages() -> i32 {
+        20
+    }
     pub(super) fn max_data_age_minutes() -> i32 {
         super::LEGAL_LIMIT_MINUTES
     }

@@ -172,6 +172,8 @@ pub mod code {
     pub const PUBLISHED_DATA_TOO_OLD: &str = "PublishedDataTooOld";
     /// The view is older than allowed.
     pub const VIEW_TOO_OLD: &str = "ViewTooOld";
+    /// The number of outages collapsed; published only when the next run finds the same.
+    pub const IMPLAUSIBLE_RESULT: &str = "ImplausibleResult";
     /// The cache can't be reached, or the connection to it broke.
     pub const CACHE_UNREACHABLE: &str = "CacheUnreachable";
     /// What is published lies in the future by the database's clock, which was set back.

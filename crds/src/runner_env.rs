@@ -34,6 +34,10 @@ pub const MAX_DATA_AGE_MINUTES: &str = "MAPA_MAX_DATA_AGE_MINUTES";
 pub const POLICY_TASKS: &str = "MAPA_POLICY_TASKS";
 /// Minutes by which this task's slot lies after the view's slot; absent when the policy has no refresh-mv-portal.
 pub const VIEW_SLOT_LEAD_MINUTES: &str = "MAPA_VIEW_SLOT_LEAD_MINUTES";
+/// Largest drop of the number of outages that is published at once, in percent.
+pub const MAX_DROP_PERCENT: &str = "MAPA_MAX_DROP_PERCENT";
+/// Largest drop of the number of outages that is published at once, in outages.
+pub const MAX_DROP_OUTAGES: &str = "MAPA_MAX_DROP_OUTAGES";
 /// Retries after the first attempt.
 pub const MAX_RETRIES: &str = "MAPA_MAX_RETRIES";
 /// Seconds between two attempts.

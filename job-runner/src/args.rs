@@ -90,6 +90,12 @@ pub struct SettingArgs {
     /// Minutes by which this task's slot lies after the view's [default: the run does not wait for the view]
     #[arg(long, env = env::VIEW_SLOT_LEAD_MINUTES, hide_env_values = true)]
     pub view_slot_lead_minutes: Option<String>,
+    /// Largest drop of the number of outages that is published at once, in percent, 1 to 100 [default: 90]
+    #[arg(long, env = env::MAX_DROP_PERCENT, hide_env_values = true)]
+    pub max_drop_percent: Option<String>,
+    /// Largest drop of the number of outages that is published at once, in outages, 0 to 1000000 [default: 20]
+    #[arg(long, env = env::MAX_DROP_OUTAGES, hide_env_values = true)]
+    pub max_drop_outages: Option<String>,
     /// Retries after the first attempt, 0 to 10 [default: 3]
     #[arg(long, env = env::MAX_RETRIES, hide_env_values = true)]
     pub max_retries: Option<String>,

@@ -5,6 +5,8 @@
 --       4 TTL of the document  5 of the sibling  6 of meta and log (seconds)  7 entries that the log keeps
 --       8 channel  9 name of the task  10 where a document says when it was published (bytes from its beginning)
 --       11 length of the staged document  12 of the staged sibling (bytes)
+--       13 largest drop of the number of records that is published at once, in percent  14 in records
+--       15 what the run itself doubts, a code; or empty  16 name of the run
 -- Returns { outcome, published at (µs), generation that is published now, owner before, log newest first }
 
 local function integer(number)
@@ -59,6 +61,26 @@ if not foreign and generation < published then
   return { outcome, integer(now), integer(published), previous, redis.call('LRANGE', KEYS[4], 0, -1) }
 end
 
+-- A result that can hardly be true is published only when the next run finds it, too. A retry of the same run is no second look.
+local doubt = ARGV[15]
+local before = tonumber(redis.call('HGET', KEYS[3], 'records') or '') or 0
+local drop = before - tonumber(ARGV[3])
+if doubt == '' and not foreign and drop > tonumber(ARGV[14]) and drop * 100 > before * tonumber(ARGV[13]) then
+  doubt = 'ImplausibleResult'
+end
+if doubt ~= '' then
+  local pending = redis.call('HMGET', KEYS[3], 'pendingReason', 'pendingRun', 'pendingGeneration')
+  local seen = not foreign and pending[1] == doubt and generation >= (tonumber(pending[3] or '') or 0)
+  if not seen or pending[2] == ARGV[16] then
+    if not foreign then
+      redis.call('HSET', KEYS[3], 'pendingReason', doubt, 'pendingRun', ARGV[16], 'pendingGeneration', ARGV[1])
+      redis.call('EXPIRE', KEYS[3], ARGV[6])
+    end
+    redis.call('UNLINK', KEYS[5], KEYS[6])
+    return { 'doubted', integer(now), integer(published), doubt .. ' ' .. integer(before), {} }
+  end
+end
+
 -- A cache that evicts may have taken a piece of them.
 if redis.call('STRLEN', KEYS[5]) ~= tonumber(ARGV[11]) or redis.call('STRLEN', KEYS[6]) ~= tonumber(ARGV[12]) then
   return { 'evicted', integer(now), integer(published), previous, {} }
@@ -79,6 +101,7 @@ if foreign then
   -- The publications of another owner prove nothing about this one.
   redis.call('DEL', KEYS[3], KEYS[4])
 end
+redis.call('HDEL', KEYS[3], 'pendingReason', 'pendingRun', 'pendingGeneration')
 redis.call('HSET', KEYS[3], 'generation', ARGV[1], 'dataAsOf', rfc3339(generation), 'publishedAt', published_at,
   'owner', owner, 'records', ARGV[3], 'task', ARGV[9])
 redis.call('EXPIRE', KEYS[3], ARGV[6])

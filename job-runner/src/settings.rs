@@ -5,7 +5,7 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 use chrono_tz::Tz;
 use mapa_refresh_crds::{
     labels,
-    policy::{DatabaseKind, TaskName, UnknownTask},
+    policy::{DatabaseKind, Plausibility, TaskName, UnknownTask},
     runner_env as env,
 };
 
@@ -37,6 +37,10 @@ pub struct Settings {
     pub max_data_age: Duration,
     /// The policy's tasks that publish: their documents must be there.
     pub publishers: Vec<TaskName>,
+    /// What is too large a change to be published at once.
+    pub plausibility: Plausibility,
+    /// Name of this run's Job; `None` when it was started without Kubernetes.
+    pub job: Option<String>,
     /// This run's slot; `None` for runs by hand and rescues.
     pub slot: Option<Slot>,
     /// The view's slot that this run waits for; `None` when it does not wait.
@@ -161,6 +165,8 @@ impl Settings {
                 1,
                 30,
             )?),
+            plausibility: plausibility(args)?,
+            job: given(&args.job_name).map(str::to_owned),
             slot,
             view_slot: view_slot(task, args, slot)?,
             retry: retry(task, args, interval_minutes)?,
@@ -234,6 +240,28 @@ fn publishers(args: &SettingArgs) -> Result<Vec<TaskName>, SettingError> {
             .collect::<Result<_, _>>()?,
     };
     Ok(tasks.into_iter().filter(|task| task.publishes()).collect())
+}
+
+fn plausibility(args: &SettingArgs) -> Result<Plausibility, SettingError> {
+    let default = Plausibility::default();
+    let percent = number(
+        env::MAX_DROP_PERCENT,
+        &args.max_drop_percent,
+        default.max_drop_percent.unsigned_abs(),
+        1,
+        100,
+    )?;
+    let outages = number(
+        env::MAX_DROP_OUTAGES,
+        &args.max_drop_outages,
+        default.max_drop_outages.unsigned_abs(),
+        0,
+        1_000_000,
+    )?;
+    Ok(Plausibility {
+        max_drop_percent: i32::try_from(percent).unwrap_or(i32::MAX),
+        max_drop_outages: i32::try_from(outages).unwrap_or(i32::MAX),
+    })
 }
 
 fn retry(task: TaskName, args: &SettingArgs, interval_minutes: u32) -> Result<RetrySettings, SettingError> {

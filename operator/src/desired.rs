@@ -24,6 +24,7 @@ use kube::Resource;
 use mapa_refresh_crds::{
     MapaRefreshPolicy,
     labels::{self, cron_job_name},
+    policy::Plausibility,
     runner_env as env,
 };
 use std::collections::BTreeMap;
@@ -319,6 +320,18 @@ fn environment(policy: &MapaRefreshPolicy, plan: &Plan, task: &TaskPlan) -> Vec<
     ];
     if let Some(lead) = task.view_lead_minutes {
         variables.push(scalar(env::VIEW_SLOT_LEAD_MINUTES, lead.to_string()));
+    }
+    if let Some(plausibility) = spec.plausibility {
+        let Plausibility {
+            max_drop_percent,
+            max_drop_outages,
+        } = plausibility;
+        variables.push(scalar(
+            env::MAX_DROP_PERCENT,
+            max_drop_percent.clamp(1, 100).to_string(),
+        ));
+        let outages = max_drop_outages.clamp(0, 1_000_000);
+        variables.push(scalar(env::MAX_DROP_OUTAGES, outages.to_string()));
     }
     if let Some(columns) = &spec.database.columns {
         let renamed: Vec<String> = columns

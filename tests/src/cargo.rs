@@ -20,8 +20,14 @@ pub fn binary(package: &str, name: &str) -> Result<PathBuf> {
     cargo
         .current_dir(images::repository())
         .args(["build", "--quiet", "--locked", "--bin", name]);
+    // The operator's image has a profile of its own.
+    let profile = if package == "mapa-refresh-operator" {
+        "operator"
+    } else {
+        "release"
+    };
     if release {
-        cargo.args(["--release", "--package", package]);
+        cargo.args(["--profile", profile, "--package", package]);
     } else {
         // A test among the targets makes cargo count the features of dev-dependencies.
         cargo.args(["--workspace", "--test", "control_plane"]);
@@ -29,7 +35,13 @@ pub fn binary(package: &str, name: &str) -> Result<PathBuf> {
     progress::during(&format!("building {name}"), || {
         process::output(&format!("build {name}"), &mut cargo)
     })?;
-    let path = target_folder()?.join(name);
+    let folder = target_folder()?;
+    let path = if release {
+        folder.with_file_name(profile)
+    } else {
+        folder
+    }
+    .join(name);
     if path.exists() {
         Ok(path)
     } else {

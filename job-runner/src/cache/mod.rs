@@ -6,7 +6,10 @@ mod staging;
 
 use std::{path::Path, time::Duration};
 
-use mapa_refresh_crds::report::{FaultClass, Publication, code};
+use mapa_refresh_crds::{
+    policy::Plausibility,
+    report::{FaultClass, Publication, code},
+};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
     TlsCertificates, aio::MultiplexedConnection, cmd,
@@ -70,6 +73,12 @@ pub struct Request<'a> {
     pub records: usize,
     /// How long the keys live.
     pub lifetimes: Lifetimes,
+    /// What is too large a change to be published at once.
+    pub plausibility: Plausibility,
+    /// Why the run itself doubts what it found, as a code.
+    pub doubt: Option<&'static str>,
+    /// Name of the run: another one has to find the same before what is doubted is published.
+    pub run: &'a str,
 }
 
 /// What came of a request to publish.
@@ -246,6 +255,7 @@ impl Cache {
                 log: log.iter().filter_map(|entry| publication(entry)).collect(),
             }),
             "missing" => Err(self.expired(request.document)),
+            "doubted" => Err(self.doubted(request, &owner)),
             "evicted" => Err(self.evicted(request.document)),
             _ => Err(self.conflict(request, &owner, now.saturating_sub(generation))),
         }
@@ -288,6 +298,9 @@ impl Cache {
             stamp,
             records,
             lifetimes,
+            plausibility,
+            doubt,
+            run,
         } = *request;
         let mut command = cmd("EVAL");
         command
@@ -310,7 +323,11 @@ impl Cache {
             .arg(which.task().as_str())
             .arg(PUBLISHED_AT_OFFSET)
             .arg(document.length)
-            .arg(sibling.length);
+            .arg(sibling.length)
+            .arg(plausibility.max_drop_percent)
+            .arg(plausibility.max_drop_outages)
+            .arg(doubt.unwrap_or_default())
+            .arg(run);
         command
     }
 
@@ -325,6 +342,36 @@ impl Cache {
                 self.key(request.document),
                 request.owner,
             ),
+        }
+    }
+
+    /// `doubt` is the script's: a code and the number of outages published before.
+    fn doubted(&self, request: &Request<'_>, doubt: &str) -> CacheError {
+        let (reason, before) = doubt.split_once(' ').unwrap_or((doubt, "?"));
+        let key = self.key(request.document);
+        let (code, why) = if reason == code::VIEW_TOO_OLD {
+            (
+                code::VIEW_TOO_OLD,
+                "the view is older than maxDataAgeMinutes: refresh-mv-portal has not refreshed it".to_owned(),
+            )
+        } else {
+            let (percent, outages) = (
+                request.plausibility.max_drop_percent,
+                request.plausibility.max_drop_outages,
+            );
+            let now = request.records;
+            (
+                code::IMPLAUSIBLE_RESULT,
+                format!(
+                    "{before} outages are published and the view has {now}, a drop by more than {percent} % and {outages} \
+                     (spec.plausibility): check what the view is built from"
+                ),
+            )
+        };
+        CacheError {
+            class: FaultClass::Permanent,
+            code: code.into(),
+            message: format!("{why}; {key} stays as it was, and is replaced if the next run finds the same"),
         }
     }
 

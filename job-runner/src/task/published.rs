@@ -1,6 +1,6 @@
 //! Publishing a document, and what came of it as evidence.
 
-use mapa_refresh_crds::report::SuccessKind;
+use mapa_refresh_crds::report::{SuccessKind, code};
 
 use super::{Context, Done, connect_cache, demand_past, owner, view::Content};
 use crate::{
@@ -18,12 +18,22 @@ pub(super) async fn publish(
     sibling: Encoding,
 ) -> Result<Done, Fault> {
     let mut cache = connect_cache(context).await?;
+    let settings = &context.settings;
+    // A run without a Job is one of its own each time.
+    let run = settings
+        .job
+        .clone()
+        .unwrap_or_else(|| format!("process {} of {}", std::process::id(), (context.now)()));
+    let is_too_old = content.reading.age_seconds > settings.max_data_age.as_secs_f64();
     let request = Request {
         document: which,
         owner: owner(context)?,
         stamp: content.reading.stamp,
         records: content.outages.active().len(),
-        lifetimes: Lifetimes::of(which, context.settings.interval_minutes),
+        lifetimes: Lifetimes::of(which, settings.interval_minutes),
+        plausibility: settings.plausibility,
+        doubt: is_too_old.then_some(code::VIEW_TOO_OLD),
+        run: &run,
     };
     let outcome = cache.publish(&request, document, sibling).await?;
     context.notes.borrow_mut().publications.clone_from(&outcome.log);

@@ -10,6 +10,7 @@
 
 mod faults;
 mod health_check;
+mod plausibility;
 mod publish;
 mod refresh;
 mod secrets;

@@ -1,0 +1,163 @@
+//! A result that can hardly be true is not published before a second run finds it, too (lesson 9).
+
+use mapa_refresh_crds::report::{RunError, Success, SuccessKind};
+use redis::Commands;
+use serde_json::json;
+
+use crate::world::World;
+
+const VIEW: &str = "refresh-mv-portal";
+const MAP: &str = "refresh-mapa-cache";
+const STATISTICS: &str = "calcular-estatisticas";
+
+/// A world whose published map has so many outages.
+fn published(outages: u32) -> World {
+    let world = World::new();
+    fill(&world, outages);
+    world.succeed(VIEW);
+    world.succeed(MAP);
+    world.succeed(STATISTICS);
+    world
+}
+
+/// Replaces what the view is built from.
+fn fill(world: &World, outages: u32) {
+    world.sql(&format!(
+        "DELETE FROM radar.interrupcao; \
+         INSERT INTO radar.interrupcao (id, codigo_ibge, latitude, longitude, tipo, status_codigo, ucs_afetadas, equipes_designadas, data_inicio) \
+         SELECT n, '1400100', 2.82, -60.67, 'NAO_PROGRAMADA', 'E', 10, 1, localtimestamp - interval '5 h' FROM generate_series(1, {outages}) n"
+    ));
+}
+
+fn refused(world: &World, task: &str, job: &str) -> RunError {
+    let run = world
+        .runner(task)
+        .env("MAPA_JOB_NAME", job)
+        .env("MAPA_MAX_RETRIES", "3")
+        .run();
+    let error = run.failure(2);
+    assert_eq!(run.report.attempts.len(), 1, "a retry is no second look: {run:?}");
+    error
+}
+
+fn accepted(world: &World, task: &str, job: &str) -> Success {
+    world.runner(task).env("MAPA_JOB_NAME", job).run().success()
+}
+
+#[test]
+fn lesson_09_a_collapse_is_refused_until_a_later_job_finds_it_too() {
+    let world = published(30);
+    let before = world.document("mapa:interrupcoes");
+    fill(&world, 0);
+    world.succeed(VIEW);
+    for (task, key) in [(MAP, "mapa:interrupcoes"), (STATISTICS, "mapa:estatisticas")] {
+        let error = refused(&world, task, "a");
+        assert_eq!(error.code, "ImplausibleResult", "{error:?}");
+        assert!(
+            error.message.contains("30 outages are published and the view has 0") && error.message.contains(key),
+            "{error:?}"
+        );
+        assert_eq!(
+            refused(&world, task, "a").code,
+            "ImplausibleResult",
+            "the same Job again: a pod that was replaced"
+        );
+    }
+    assert_eq!(world.document("mapa:interrupcoes"), before, "the old document stays");
+    let waiting: Vec<String> = world.cache().keys("*:staging:*").unwrap();
+    assert_eq!(waiting, Vec::<String>::new(), "and nothing is left behind");
+
+    world.succeed(VIEW);
+    for task in [MAP, STATISTICS] {
+        let confirmed = accepted(&world, task, "b");
+        assert_eq!((confirmed.kind, confirmed.records), (SuccessKind::Published, 0));
+    }
+    let map = world.document("mapa:interrupcoes").unwrap();
+    assert_eq!(
+        (&map["total"], map["generation"].as_i64()),
+        (&json!(0), Some(world.stamp())),
+        "zero outages, confirmed, is a normal, dated document"
+    );
+    assert_eq!(accepted(&world, MAP, "c").kind, SuccessKind::Published);
+}
+
+#[test]
+fn lesson_09_a_plausible_run_in_between_withdraws_the_doubt() {
+    let world = published(30);
+    fill(&world, 0);
+    world.succeed(VIEW);
+    refused(&world, MAP, "a");
+    fill(&world, 29);
+    world.succeed(VIEW);
+    accepted(&world, MAP, "b");
+    fill(&world, 0);
+    world.succeed(VIEW);
+    assert_eq!(
+        refused(&world, MAP, "c").code,
+        "ImplausibleResult",
+        "not the second in a row"
+    );
+}
+
+#[test]
+fn lesson_09_both_limits_have_to_be_exceeded_and_both_can_be_set() {
+    for (before, after, limits, is_published) in [
+        (20, 0, None, true),
+        (21, 0, None, false),
+        (300, 30, None, true),
+        (300, 29, None, false),
+        (300, 29, Some(("95", "20")), true),
+        (300, 0, Some(("100", "0")), true),
+        (300, 29, Some(("90", "271")), true),
+        (3, 1, Some(("50", "1")), false),
+        (1, 300, None, true),
+    ] {
+        let world = published(before);
+        fill(&world, after);
+        world.succeed(VIEW);
+        let mut runner = world.runner(MAP);
+        if let Some((percent, outages)) = limits {
+            runner = runner
+                .env("MAPA_MAX_DROP_PERCENT", percent)
+                .env("MAPA_MAX_DROP_OUTAGES", outages);
+        }
+        let run = runner.run();
+        if is_published {
+            run.success();
+        } else {
+            run.failure(2);
+        }
+        let total = world.document("mapa:interrupcoes").unwrap()["total"].as_u64().unwrap();
+        assert_eq!(
+            total,
+            u64::from(if is_published { after } else { before }),
+            "{before} to {after}, {limits:?}"
+        );
+    }
+}
+
+#[test]
+fn lesson_09_a_view_older_than_allowed_is_not_published_silently() {
+    let world = published(3);
+    let before = world.document("mapa:interrupcoes");
+    let too_old = |job: &str| {
+        world
+            .runner(MAP)
+            .env("MAPA_JOB_NAME", job)
+            .env("MAPA_MAX_DATA_AGE_MINUTES", "1")
+            .run()
+    };
+    world.sql("UPDATE radar.mapa_refresh_stamp SET refreshed_at = now() - interval '61 s'");
+    // What is published has to be older still: else the run is fenced, and nothing is to be judged.
+    let older = world.stamp() - 1_000_000;
+    world
+        .cache()
+        .hset::<_, _, _, ()>("{mapa:interrupcoes}:meta", "generation", older)
+        .unwrap();
+    let error = too_old("a").failure(2);
+    assert_eq!(error.code, "ViewTooOld", "{error:?}");
+    assert!(error.message.contains("refresh-mv-portal"), "{error:?}");
+    assert_eq!(world.document("mapa:interrupcoes"), before);
+    let confirmed = too_old("b").success();
+    assert!(confirmed.age_seconds > 60.0, "with its true date");
+}
