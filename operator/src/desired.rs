@@ -496,6 +496,23 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn limits_of_plausibility_reach_the_runner_only_when_the_policy_has_them() {
+        let limit = |spec, name: &str| {
+            let pod = pod_of(&cron_jobs(spec)[1]);
+            let env = pod.containers[0].env.clone().unwrap();
+            env.into_iter().find(|variable| variable.name == name)?.value
+        };
+        assert_eq!(limit(serde_json::json!({}), env::MAX_DROP_PERCENT), None);
+        let given = serde_json::json!({ "plausibility": { "maxDropPercent": 500 } });
+        assert_eq!(
+            limit(given.clone(), env::MAX_DROP_PERCENT).as_deref(),
+            Some("100"),
+            "got past admission"
+        );
+        assert_eq!(limit(given, env::MAX_DROP_OUTAGES).as_deref(), Some("20"));
+    }
+
+    #[test]
     fn kubernetes_expands_nothing_in_a_policys_text() {
         assert_eq!(
             scalar("A", "X.$(MAPA_POD_UID)".into()).value.as_deref(),

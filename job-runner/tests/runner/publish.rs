@@ -1,12 +1,25 @@
 //! refresh-mapa-cache and calcular-estatisticas.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
+    time::Duration,
 };
 
-use chrono::{DateTime, SecondsFormat};
-use mapa_refresh_crds::report::{Success, SuccessKind};
+use chrono::{DateTime, SecondsFormat, Utc};
+use mapa_refresh_crds::{
+    policy::Plausibility,
+    report::{Success, SuccessKind},
+};
+use mapa_refresh_job_runner::{
+    cache::{Cache, Document, Lifetimes, Request, Target},
+    domain::{
+        area::Area, geojson::FeatureCollection, map_document::MapDocument, outage::Outages, row::Row, time::Stamp,
+    },
+};
 use redis::Commands;
 use serde_json::{Value, json};
 
@@ -230,19 +243,78 @@ fn lesson_03_i13_readers_never_meet_a_hole_nor_two_generations_at_once() {
             }
             reads
         });
-        for publication in 0..30 {
-            world.succeed(VIEW);
-            let running = world.runner(MAP).start();
-            if publication % 5 == 4 {
+        // A thousand by the library, and among them runs that are killed at any moment of their way.
+        let mut publisher = Publisher::of(&world);
+        for publication in 0..1_000_u64 {
+            publisher.publish();
+            if publication % 25 == 24 {
+                world.succeed(VIEW);
+                let running = world.runner(MAP).start();
+                thread::sleep(Duration::from_micros(publication * 7_919 % 40_000));
                 running.kill();
-            } else {
-                running.finish().success();
             }
         }
         ended.store(true, Ordering::Relaxed);
         reader.join().unwrap()
     });
-    assert!(reads > 100, "{reads}");
+    assert!(reads > 1_000, "{reads}");
+    let mut cache = world.cache();
+    let left: Vec<String> = cache.keys("*:staging:*").unwrap();
+    for key in left {
+        assert!(
+            cache.ttl::<_, i64>(&key).unwrap() > 0,
+            "what a killed run left would stay: {key}"
+        );
+    }
+}
+
+/// Publishes maps of forty outages, each generation newer than the one before.
+struct Publisher {
+    runtime: tokio::runtime::Runtime,
+    cache: Cache,
+}
+
+impl Publisher {
+    fn of(world: &World) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let target = Target::from_secret(&world.path("cache")).unwrap();
+        let cache = runtime.block_on(target.connect("mapa")).unwrap();
+        Self { runtime, cache }
+    }
+
+    fn publish(&mut self) {
+        let stamp = Stamp::from_micros(Utc::now().timestamp_micros()).unwrap();
+        let mut outages = Outages::new(stamp, chrono_tz::America::Boa_Vista, Area::by_name("RR").unwrap());
+        for id in 0..40 {
+            outages.add(&Row {
+                id: Some(id.to_string().into()),
+                data_inicio: Some("2026-01-01 00:00:00".into()),
+                ucs_afetadas: Some("3".into()),
+                ..Row::default()
+            });
+        }
+        let request = Request {
+            document: Document::Map,
+            owner: "radar/roraima",
+            stamp,
+            records: outages.active().len(),
+            lifetimes: Lifetimes::of(Document::Map, 10),
+            plausibility: Plausibility::default(),
+            doubt: None,
+            run: "a",
+        };
+        let map = Arc::new(outages);
+        let geojson = Arc::clone(&map);
+        let published = self.cache.publish(
+            &request,
+            Box::new(move |out| serde_json::to_writer(out, &MapDocument::new(&map))),
+            Box::new(move |out| serde_json::to_writer(out, &FeatureCollection::new(&geojson))),
+        );
+        assert!(self.runtime.block_on(published).unwrap().published);
+    }
 }
 
 #[test]

@@ -143,6 +143,22 @@ fn refusals(world: &World) {
             "spec.cache.keyPrefix: Too long: may not be more than 63 bytes",
         ),
         (
+            serde_json::json!({ "plausibility": { "maxDropPercent": 0 } }),
+            "spec.plausibility.maxDropPercent in body should be greater than or equal to 1",
+        ),
+        (
+            serde_json::json!({ "plausibility": { "maxDropPercent": 101 } }),
+            "spec.plausibility.maxDropPercent in body should be less than or equal to 100",
+        ),
+        (
+            serde_json::json!({ "plausibility": { "maxDropOutages": -1 } }),
+            "spec.plausibility.maxDropOutages in body should be greater than or equal to 0",
+        ),
+        (
+            serde_json::json!({ "plausibility": { "maxDropOutages": 1_000_001 } }),
+            "spec.plausibility.maxDropOutages in body should be less than or equal to 1e+06",
+        ),
+        (
             serde_json::json!({ "downstreamCacheSeconds": -1 }),
             "spec.downstreamCacheSeconds in body should be greater than or equal to 0",
         ),
