@@ -262,7 +262,7 @@ columns! {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Cache {
-    /// Secret in the policy's namespace with the key `url` (`redis://` or `rediss://`) and, optionally, `username`,
+    /// Secret in the policy's namespace with the key `url` (`redis://`, `redis+sentinel://` or `redis+cluster://`; `rediss` for TLS) and, optionally, `username`,
     /// `password` and `ca.crt`.
     pub secret_ref: SecretReference,
 

@@ -71,6 +71,8 @@ fn run_complains(task: &TaskStatus) -> Option<Refusal> {
         code::CACHE_KEY_CONFLICT => ReadyReason::CacheKeyConflict,
         "ImagePullBackOff" => ReadyReason::ImagePullBackOff,
         "PodNotCreated" => ReadyReason::PodNotCreated,
+        // The data is in doubt, not the settings: the next run settles it.
+        code::IMPLAUSIBLE_RESULT | code::VIEW_TOO_OLD => return None,
         _ => match error.class {
             FaultClass::Permanent | FaultClass::MissingClient => ReadyReason::RunnerMisconfigured,
             FaultClass::Transient => return None,

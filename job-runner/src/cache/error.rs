@@ -112,7 +112,7 @@ const TABLE: &[(&str, FaultClass, &str)] = &[
     (
         "MOVED",
         FaultClass::Permanent,
-        "the cache is a Redis Cluster: name one that is not",
+        "the cache is a Redis Cluster: write redis+cluster:// in the url",
     ),
     ("CROSSSLOT", FaultClass::Permanent, ""),
     ("ERR", FaultClass::Permanent, ""),
@@ -127,6 +127,14 @@ const CREDENTIALS: [&str; 4] = [
 ];
 
 fn classify(error: &RedisError, doing: &str) -> CacheError {
+    // The library's own log-in does not repeat the server's word.
+    if error.code().is_none() && is_login_refused(error) {
+        return CacheError {
+            class: FaultClass::Permanent,
+            code: code::CREDENTIALS_REJECTED.into(),
+            message: format!("{doing}: the cache refused to log in; check username and password in the cache's Secret"),
+        };
+    }
     let Some(code) = error.code() else {
         return CacheError {
             class: if is_certificate_refused(error) {
@@ -157,6 +165,11 @@ fn classify(error: &RedisError, doing: &str) -> CacheError {
         },
         message: format!("{doing}: {code} {detail}{separator}{remedy}"),
     }
+}
+
+/// The connection to a cluster wraps what its nodes said in an error of its own, as text.
+fn is_login_refused(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::AuthenticationFailed || error.to_string().contains("Password authentication failed")
 }
 
 /// A certificate that we refuse does not pass by itself.

@@ -1,41 +1,24 @@
 //! The cache in which the documents are published: Redis 6 and later.
 
+mod connect;
 mod error;
 mod keys;
 mod staging;
-
-use std::{path::Path, time::Duration};
 
 use mapa_refresh_crds::{
     policy::Plausibility,
     report::{FaultClass, Publication, code},
 };
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
-    TlsCertificates, aio::MultiplexedConnection, cmd,
-};
-use secrecy::{ExposeSecret, SecretString};
+use redis::{Cmd, cmd};
 
+use self::{connect::Connection, error::Doing, keys::Keys, staging::Staged};
 pub use self::{
+    connect::Target,
     error::CacheError,
     keys::{Document, Lifetimes},
     staging::Document as Encoding,
 };
-use self::{error::Doing, keys::Keys, staging::Staged};
-use crate::{
-    domain::{document::PUBLISHED_AT_OFFSET, time::Stamp},
-    secret::{Scheme, Secret, SecretError, Store},
-    tls,
-};
-
-/// What the url should look like.
-const SCHEME: Scheme = "redis://host:6379 (rediss:// for TLS)";
-
-/// How long a connection may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long an answer may take. A hundred megabytes take a second.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::domain::{document::PUBLISHED_AT_OFFSET, time::Stamp};
 
 /// Publications that the log keeps: as many as a report can carry.
 const LOG_ENTRIES: usize = 400;
@@ -43,20 +26,9 @@ const LOG_ENTRIES: usize = 400;
 /// The script that publishes.
 const PUBLISH: &str = include_str!("../publish.lua");
 
-/// Where to connect, and how.
-#[derive(Debug)]
-pub struct Target {
-    client: Client,
-    place: String,
-    username: Option<String>,
-    password: Option<SecretString>,
-    database: i64,
-    passwords: Vec<SecretString>,
-}
-
 /// A connection.
 pub struct Cache {
-    connection: MultiplexedConnection,
+    connection: Connection,
     prefix: String,
 }
 
@@ -103,118 +75,6 @@ pub struct Found {
     pub stamp: Option<Stamp>,
     /// Who published it.
     pub owner: Option<String>,
-}
-
-impl Target {
-    /// Reads the Secret mounted at `dir`.
-    ///
-    /// # Errors
-    /// When the Secret, or a key of it, is missing or malformed.
-    pub fn from_secret(dir: &Path) -> Result<Self, SecretError> {
-        let secret = Secret::read(Store::Cache, dir, SCHEME)?;
-        let wrong =
-            |key: &str, problem: &dyn std::fmt::Display| SecretError::new(Store::Cache, dir, key, problem, SCHEME);
-        let url = secret.url.expose_secret();
-        if !(url.starts_with("redis://") || url.starts_with("rediss://")) || url.contains('#') {
-            return Err(wrong(
-                "url",
-                &"does not begin with redis:// or rediss://, or has a fragment",
-            ));
-        }
-        // The library's own words could quote the url.
-        let info: ConnectionInfo = url.into_connection_info().map_err(|_| wrong("url", &"is malformed"))?;
-        let given = info.redis_settings().clone();
-        let (place, is_tls) = match info.addr() {
-            ConnectionAddr::TcpTls { host, port, .. } => (format!("{host}:{port}"), true),
-            ConnectionAddr::Tcp(host, port) => (format!("{host}:{port}"), false),
-            _ => return Err(wrong("url", &"names no host")),
-        };
-        let mut passwords: Vec<SecretString> = given
-            .password()
-            .map(|password| SecretString::from(password.to_owned()))
-            .into_iter()
-            .collect();
-        passwords.extend(secret.password.clone());
-        // We log in ourselves: the library's error would not say why the server refused.
-        let info = info.set_redis_settings(RedisConnectionInfo::default().set_skip_set_lib_name());
-        let client = if is_tls {
-            tls::install_provider();
-            let root_cert = match secret.ca {
-                Some(pem) => {
-                    tls::authorities(&pem).map_err(|error| wrong("ca.crt", &error))?;
-                    Some(pem)
-                }
-                None => None,
-            };
-            Client::build_with_tls(
-                info,
-                TlsCertificates {
-                    client_tls: None,
-                    root_cert,
-                },
-            )
-        } else {
-            Client::open(info)
-        };
-        Ok(Self {
-            client: client.map_err(|_| wrong("url", &"can't be used"))?,
-            place,
-            username: secret
-                .username
-                .or_else(|| given.username().map(str::to_owned))
-                .filter(|name| !name.is_empty()),
-            password: passwords
-                .last()
-                .cloned()
-                .filter(|password| !password.expose_secret().is_empty()),
-            database: given.db(),
-            passwords,
-        })
-    }
-
-    /// Every password that came with the Secret: none may appear in a message.
-    #[must_use]
-    pub fn passwords(&self) -> &[SecretString] {
-        &self.passwords
-    }
-
-    /// Connects, and logs in when the Secret has a password. Keys begin with `prefix`.
-    ///
-    /// # Errors
-    /// When the server can't be reached within five seconds, or refuses.
-    pub async fn connect(&self, prefix: &str) -> Result<Cache, CacheError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(RESPONSE_TIMEOUT));
-        let doing = format!("connecting to {}", self.place);
-        let mut connection = self
-            .client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
-            .doing(&doing)?;
-        if let Some(password) = &self.password {
-            let mut auth = cmd("AUTH");
-            if let Some(username) = &self.username {
-                auth.arg(username);
-            }
-            auth.arg(password.expose_secret());
-            auth.exec_async(&mut connection).await.doing("logging in")?;
-        } else {
-            // A server that asks for a password says so clearly to a small command only.
-            cmd("PING").exec_async(&mut connection).await.doing(&doing)?;
-        }
-        if self.database != 0 {
-            cmd("SELECT")
-                .arg(self.database)
-                .exec_async(&mut connection)
-                .await
-                .doing("choosing the database")?;
-        }
-        Ok(Cache {
-            connection,
-            prefix: prefix.to_owned(),
-        })
-    }
 }
 
 impl Cache {

@@ -16,4 +16,5 @@ mod refresh;
 mod secrets;
 mod servers;
 mod tls;
+mod topology;
 mod world;

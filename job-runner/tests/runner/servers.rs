@@ -196,6 +196,35 @@ impl Redis {
         self.port
     }
 
+    /// A Sentinel that watches `primary` under `name`.
+    pub fn sentinel(name: &str, primary: u16, password: &str) -> Self {
+        let folder = tempfile::Builder::new().prefix("runner-sentinel-").tempdir().unwrap();
+        let port = free_port();
+        let config = folder.path().join("sentinel.conf");
+        let text = format!(
+            "port {port}\nbind 127.0.0.1\nprotected-mode no\ndir {}\nsentinel monitor {name} 127.0.0.1 {primary} 1\n\
+             sentinel auth-pass {name} {password}\nsentinel down-after-milliseconds {name} 300\nsentinel failover-timeout {name} 2000\n",
+            folder.path().display()
+        );
+        fs::write(&config, text).unwrap();
+        let mut command = Command::new("redis-server");
+        command
+            .arg(&config)
+            .arg("--sentinel")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0);
+        let sentinel = Self {
+            server: command.spawn().unwrap(),
+            port,
+            _folder: folder,
+        };
+        wait_until("the Sentinel answers", || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        sentinel
+    }
+
     pub fn connect(&self) -> redis::Connection {
         redis::Client::open(("127.0.0.1", self.port))
             .unwrap()

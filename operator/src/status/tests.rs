@@ -420,6 +420,26 @@ fn i9_the_largest_status_stays_below_8_kib() {
     assert!(size <= 8_192, "{size} bytes");
 }
 
+#[test]
+fn lesson_09_a_result_in_doubt_is_a_failed_run_and_no_wrong_setting() {
+    for (code, ready) in [
+        ("ImplausibleResult", "True"),
+        ("ViewTooOld", "True"),
+        ("42P01", "False"),
+    ] {
+        let mut world = World::new();
+        let permanent = RunResult::Failed(RunError {
+            class: FaultClass::Permanent,
+            code: code.to_owned(),
+            message: "why".to_owned(),
+        });
+        world.run(MAP, 1, 100, 1, permanent);
+        world.fold(101);
+        assert_eq!(world.task(MAP).consecutive_failures, 1);
+        assert_eq!(world.condition(ConditionType::Ready).0, ready, "{code}");
+    }
+}
+
 proptest! {
     /// I4, I5 and I6 over random histories, with repeated folds, lost Jobs and restarts (the status is all that is kept).
     #[test]
