@@ -20,6 +20,13 @@ pub fn binary(package: &str, name: &str) -> Result<PathBuf> {
     cargo
         .current_dir(images::repository())
         .args(["build", "--quiet", "--locked", "--bin", name]);
+    // What cargo tells the program that it runs is not for the cargo within: build scripts look at it, and would run again.
+    for (variable, _) in std::env::vars_os() {
+        let name = variable.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name == "CARGO_CRATE_NAME" {
+            cargo.env_remove(&variable);
+        }
+    }
     // The operator's image has a profile of its own.
     let profile = if package == "mapa-refresh-operator" {
         "operator"

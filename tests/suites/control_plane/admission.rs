@@ -156,7 +156,7 @@ fn refusals(world: &World) {
         ),
         (
             serde_json::json!({ "plausibility": { "maxDropOutages": 1_000_001 } }),
-            "spec.plausibility.maxDropOutages in body should be less than or equal to 1e+06",
+            "spec.plausibility.maxDropOutages in body should be less than or equal to 1000000",
         ),
         (
             serde_json::json!({ "downstreamCacheSeconds": -1 }),
