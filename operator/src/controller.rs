@@ -12,6 +12,7 @@ use k8s_openapi::{
         batch::v1::{CronJob, Job},
         core::v1::Pod,
     },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -224,7 +225,7 @@ impl Feed {
 }
 
 /// Takes the object out of its guard; what cannot be decoded is reported and skipped.
-fn decoded<K: Resource<DynamicType = ()>>(
+fn decoded<K: Resource<DynamicType = ()> + DeserializeOwned>(
     event: Event<DeserializeGuard<K>>,
     context: &Arc<Context>,
 ) -> Option<Event<K>> {
@@ -234,15 +235,138 @@ fn decoded<K: Resource<DynamicType = ()>>(
     };
     Some(match event {
         Event::Apply(guard) => Event::Apply(open(guard)?),
-        Event::Delete(guard) => Event::Delete(open(guard)?),
+        // Gone is gone, whatever it looked like: a record of it would live for ever, and a CronJob of ours never come back.
+        Event::Delete(guard) => Event::Delete(guard.0.or_else(|invalid| bare(&invalid.metadata)).ok()?),
         Event::InitApply(guard) => Event::InitApply(open(guard)?),
         Event::Init => Event::Init,
         Event::InitDone => Event::InitDone,
     })
 }
 
+/// An object of which only the metadata is known.
+fn bare<K: Resource<DynamicType = ()> + DeserializeOwned>(metadata: &ObjectMeta) -> Result<K, serde_json::Error> {
+    serde_json::from_value(serde_json::json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": metadata,
+    }))
+}
+
 fn log_watch_error<K: Resource<DynamicType = ()>, T>(event: &watcher::Result<T>) {
     if let Err(error) = event {
         warn!(resource = %K::plural(&()), group = %K::group(&()), %error, "the watch was interrupted and starts again; look at the operator's RBAC if it stays so");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, sync::mpsc};
+
+    use http::{Request, Response};
+    use k8s_openapi::Metadata;
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A context whose client answers every request with an empty object, and says of each what it wrote.
+    fn context() -> (Arc<Context>, mpsc::Receiver<Value>) {
+        let (sent, written) = mpsc::channel();
+        let answer = tower::service_fn(move |request: Request<Body>| {
+            let sent = sent.clone();
+            async move {
+                let body = request.into_body().collect_bytes().await.unwrap_or_default();
+                let _ = sent.send(serde_json::from_slice(&body).unwrap_or_default());
+                Ok::<_, Infallible>(Response::new(Body::from(body.to_vec())))
+            }
+        });
+        let client = Client::new(answer, "default");
+        let context = Context {
+            index: Arc::new(Index::default()),
+            synced: watch::channel(true).1,
+            writer: Writer::new(client),
+            undecodable: Undecodable::default(),
+            runner: crate::settings::RunnerSettings::default(),
+            clock: Clock::system(),
+            backoff: Backoff::default(),
+            written: Mutex::new(HashMap::new()),
+        };
+        (Arc::new(context), written)
+    }
+
+    fn delivered<K: DeserializeOwned + Metadata<Ty = ObjectMeta>>(
+        kind: &str,
+        uid: &str,
+        version: &str,
+        spec: Value,
+    ) -> DeserializeGuard<K> {
+        serde_json::from_value(json!({
+            "apiVersion": if kind == "Pod" { "v1" } else { "batch/v1" },
+            "kind": kind,
+            "metadata": { "name": "x", "namespace": "radar", "uid": uid, "resourceVersion": version },
+            "spec": spec,
+        }))
+        .unwrap()
+    }
+
+    async fn is_skipped_and_named<K>(kind: &str)
+    where
+        K: Resource<DynamicType = ()> + Metadata<Ty = ObjectMeta> + DeserializeOwned + std::fmt::Debug,
+    {
+        let (context, written) = context();
+        let garbled = || delivered::<K>(kind, "a", "1", json!("no object"));
+        for event in [Event::InitApply(garbled()), Event::Apply(garbled())] {
+            assert!(decoded(event, &context).is_none(), "skipped");
+        }
+        assert_eq!(
+            context.undecodable.count(),
+            1,
+            "one state of one object is counted once"
+        );
+        let other = decoded(
+            Event::Apply(delivered::<K>(
+                kind,
+                "b",
+                "1",
+                json!({ "containers": [] , "template": {}}),
+            )),
+            &context,
+        );
+        assert!(matches!(other, Some(Event::Apply(_))), "others go on: {other:?}");
+        let event = tokio::time::timeout(std::time::Duration::from_secs(10), async {
+            loop {
+                match written.try_recv() {
+                    Ok(event) => return event,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        })
+        .await
+        .unwrap();
+        assert_eq!(
+            (&event["reason"], &event["regarding"]["name"]),
+            (&json!("Undecodable"), &json!("x"))
+        );
+        assert_eq!(event["regarding"]["kind"], kind);
+
+        let Some(Event::Delete(gone)) = decoded(Event::Delete(garbled()), &context) else {
+            panic!("the end of an object needs no more than its name");
+        };
+        assert_eq!(gone.meta().uid.as_deref(), Some("a"));
+    }
+
+    #[tokio::test]
+    async fn i8_an_undecodable_job_is_skipped_counted_and_named_and_others_go_on() {
+        is_skipped_and_named::<Job>("Job").await;
+    }
+
+    #[tokio::test]
+    async fn i8_an_undecodable_pod_is_skipped_counted_and_named_and_others_go_on() {
+        is_skipped_and_named::<Pod>("Pod").await;
+    }
+
+    #[tokio::test]
+    async fn i8_an_undecodable_cron_job_that_goes_is_forgotten() {
+        is_skipped_and_named::<CronJob>("CronJob").await;
     }
 }
