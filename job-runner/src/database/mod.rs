@@ -4,6 +4,8 @@
 //! that has to end early is dropped, and [`Interrupt::interrupt`] stops it in the database.
 
 pub mod name;
+pub mod ora;
+pub mod oracle;
 pub mod postgres;
 pub mod schema;
 pub mod sqlstate;
@@ -54,6 +56,9 @@ pub trait Database {
     /// # Errors
     /// Any error of the database; a missing column by its name.
     async fn read(&mut self, sink: &mut dyn RowSink) -> Result<Reading, DatabaseError>;
+
+    /// Ends the session, and waits a moment for that at most. One that is dropped instead is ended by the database, in its time.
+    async fn close(self);
 }
 
 /// Stops what a session is doing, from outside.

@@ -56,6 +56,12 @@ impl Identifier {
         format!("\"{}\"", self.folded())
     }
 
+    /// In upper case, unquoted: what Oracle makes of a name without quotes.
+    #[must_use]
+    pub fn in_upper_case(&self) -> String {
+        self.0.to_ascii_uppercase()
+    }
+
     /// In lower case, unquoted.
     #[must_use]
     pub fn folded(&self) -> String {

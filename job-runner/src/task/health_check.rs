@@ -9,10 +9,10 @@ use mapa_refresh_crds::{
     report::{FaultClass, Published, SuccessKind, code},
 };
 
-use super::{Context, Done, connect_cache, connect_database, demand_past, owner};
+use super::{Context, Done, connect_cache, demand_past, in_session, owner};
 use crate::{
     cache::{Document, Found},
-    database::{Database, Interrupt, Reading},
+    database::{Database, Reading},
     domain::time::Stamp,
     fault::Fault,
     stop::Stop,
@@ -21,15 +21,9 @@ use crate::{
 /// Looks at both stores, also when the first has a fault: what is published is worth knowing then, too.
 pub(super) async fn attempt(context: &Context, stop: &Stop) -> Result<Done, Fault> {
     let documents = stop.bound(look_at_documents(context), ready(()));
-    let (view, documents) = tokio::join!(look_at_view(context, stop), documents);
+    let (view, documents) = tokio::join!(in_session(context, stop), documents);
     let (view, documents) = (view?, documents?);
     judge(context, view, &documents)
-}
-
-async fn look_at_view(context: &Context, stop: &Stop) -> Result<Done, Fault> {
-    let mut database = connect_database(context, stop).await?;
-    let interrupt = database.interrupt();
-    stop.bound(view(context, &mut database), interrupt.interrupt()).await
 }
 
 /// Evidence about the view, by reading its stamp and counting its rows.

@@ -13,17 +13,17 @@ use std::{cell::RefCell, collections::BTreeMap, future::ready};
 use chrono::{DateTime, Utc};
 use mapa_refresh_crds::{
     policy::{DatabaseKind, TaskName},
-    report::{FaultClass, Publication, Published, SuccessKind, code},
+    report::{Publication, Published, SuccessKind, code},
 };
 use secrecy::SecretString;
 use tokio::time::Instant;
 
 use crate::{
     cache,
-    database::{Database, Interrupt, Reading, postgres},
+    database::{Database, DatabaseError, Interrupt, Reading, oracle, postgres},
     domain::time::Stamp,
     fault::Fault,
-    secret::{Secret, Store},
+    secret::SecretError,
     settings::Settings,
     stop::Stop,
 };
@@ -108,13 +108,65 @@ pub async fn attempt(context: &Context, stop: &Stop) -> Result<Done, Fault> {
     let result = match context.settings.task {
         TaskName::HealthCheck => health_check::attempt(context, stop).await,
         TaskName::RefreshMvPortal | TaskName::RefreshMapaCache | TaskName::CalcularEstatisticas => {
-            let mut database = connect_database(context, stop).await?;
-            let interrupt = database.interrupt();
-            stop.bound(work(context, stop, &mut database), interrupt.interrupt())
-                .await
+            in_session(context, stop).await
         }
     };
     result.map_err(|fault| fault.without(&context.passwords.borrow()))
+}
+
+/// Opens a session and does the task's work in it. Each attempt has its own: the last one may have failed for the state of its
+/// session.
+async fn in_session(context: &Context, stop: &Stop) -> Result<Done, Fault> {
+    let settings = &context.settings.database;
+    match settings.kind {
+        DatabaseKind::Postgresql => {
+            let target = postgres::Target::from_secret(&settings.secret_dir).map_err(incomplete)?;
+            let connecting = target.connect(&settings.view, &settings.columns, stop.remaining());
+            let database = connected(context, stop, target.passwords(), connecting).await?;
+            work_and_close(context, stop, database).await
+        }
+        DatabaseKind::Oracle => {
+            let target = oracle::Target::from_secret(&settings.secret_dir).map_err(incomplete)?;
+            in_oracle(context, stop, &target).await
+        }
+    }
+}
+
+#[cfg(feature = "oracle")]
+async fn in_oracle(context: &Context, stop: &Stop, target: &oracle::Target) -> Result<Done, Fault> {
+    let settings = &context.settings.database;
+    let connecting = target.connect(&settings.view, &settings.columns, stop.remaining());
+    let database = connected(context, stop, target.passwords(), connecting).await?;
+    work_and_close(context, stop, database).await
+}
+
+/// This runner has no Oracle driver; a wrong Secret was said first, for that is what the admin can mend.
+#[cfg(not(feature = "oracle"))]
+async fn in_oracle(_: &Context, _: &Stop, _: &oracle::Target) -> Result<Done, Fault> {
+    Err(Fault::new(
+        mapa_refresh_crds::report::FaultClass::MissingClient,
+        code::INVALID_CONFIGURATION,
+        "this job-runner was built without Oracle: --runner-image-oracle of the operator should name the image that is built from \
+         job-runner/Dockerfile.oracle",
+    ))
+}
+
+/// The session that `connecting` opens, within the attempt's limits.
+async fn connected<D>(
+    context: &Context,
+    stop: &Stop,
+    passwords: &[SecretString],
+    connecting: impl Future<Output = Result<D, DatabaseError>>,
+) -> Result<D, Fault> {
+    context.passwords.borrow_mut().extend_from_slice(passwords);
+    stop.bound(async { Ok(connecting.await?) }, ready(())).await
+}
+
+async fn work_and_close(context: &Context, stop: &Stop, mut database: impl Database) -> Result<Done, Fault> {
+    let interrupt = database.interrupt();
+    let done = stop.bound(work(context, stop, &mut database), interrupt.interrupt()).await?;
+    database.close().await;
+    Ok(done)
 }
 
 async fn work(context: &Context, stop: &Stop, database: &mut impl Database) -> Result<Done, Fault> {
@@ -126,49 +178,15 @@ async fn work(context: &Context, stop: &Stop, database: &mut impl Database) -> R
     }
 }
 
-/// Opens a session. Each attempt has its own: the last one may have failed for the state of its session.
-async fn connect_database(context: &Context, stop: &Stop) -> Result<postgres::Postgres, Fault> {
-    let settings = &context.settings.database;
-    match settings.kind {
-        DatabaseKind::Postgresql => {
-            let target = postgres::Target::from_secret(&settings.secret_dir)
-                .map_err(|error| Fault::permanent(code::SECRET_INCOMPLETE, error))?;
-            context.passwords.borrow_mut().extend_from_slice(target.passwords());
-            let limit = stop.remaining();
-            let connecting = async { Ok(target.connect(&settings.view, &settings.columns, limit).await?) };
-            stop.bound(connecting, ready(()))
-                .await
-                .map_err(|fault| fault.without(target.passwords()))
-        }
-        DatabaseKind::Oracle => Err(no_oracle(context)),
-    }
-}
-
-/// This runner has no Oracle driver; but a wrong Secret is said first, for that is what the admin can mend.
-fn no_oracle(context: &Context) -> Fault {
-    use secrecy::ExposeSecret;
-    const SCHEME: &str = "oracle://host:1521/SERVICE (as spec.database.kind is oracle)";
-    let dir = &context.settings.database.secret_dir;
-    match Secret::read(Store::Database, dir, SCHEME) {
-        Err(error) => Fault::permanent(code::SECRET_INCOMPLETE, error),
-        Ok(secret) if !secret.url.expose_secret().starts_with("oracle://") => {
-            let error =
-                crate::secret::SecretError::new(Store::Database, dir, "url", "does not begin with oracle://", SCHEME);
-            Fault::permanent(code::SECRET_INCOMPLETE, error)
-        }
-        Ok(_) => Fault::new(
-            FaultClass::MissingClient,
-            code::INVALID_CONFIGURATION,
-            "this job-runner has no Oracle driver: --runner-image-oracle of the operator should name an image that has it",
-        ),
-    }
+fn incomplete(error: SecretError) -> Fault {
+    Fault::permanent(code::SECRET_INCOMPLETE, error)
 }
 
 /// Connects to the cache.
 async fn connect_cache(context: &Context) -> Result<cache::Cache, Fault> {
     let settings = &context.settings.cache;
     let target = cache::Target::from_secret(&settings.secret_dir)
-        .map_err(|error| Fault::permanent(code::SECRET_INCOMPLETE, error))?;
+        .map_err(incomplete)?;
     context.passwords.borrow_mut().extend_from_slice(target.passwords());
     Ok(target.connect(&settings.key_prefix).await?)
 }

@@ -10,6 +10,8 @@
 
 mod faults;
 mod health_check;
+#[cfg(feature = "oracle")]
+mod oracle;
 mod plausibility;
 mod publish;
 mod refresh;

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    ops::Deref,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{
@@ -38,87 +39,37 @@ CREATE UNIQUE INDEX mv_portal_publico_unico ON radar.mv_portal_publico (linha);
 GRANT SELECT ON ALL TABLES IN SCHEMA radar TO mapa_refresh;
 ";
 
-pub struct World {
-    pub postgres: Arc<Postgres>,
+/// A cache, the Secrets of both stores, and the runner; the database is somebody else's.
+pub struct Site {
     pub redis: Redis,
-    pub database: String,
     folder: TempDir,
 }
 
-impl World {
-    /// A view that was never refreshed, with everything that the runner needs, and an empty cache.
-    pub fn new() -> Self {
-        Self::on(Postgres::shared())
-    }
+/// A site whose database is PostgreSQL.
+pub struct World {
+    pub postgres: Arc<Postgres>,
+    pub database: String,
+    site: Site,
+}
 
-    /// The same, on a server of one's own.
-    pub fn on(postgres: Arc<Postgres>) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let database = format!("t{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        // Roles belong to the server: the first test makes it.
-        let role = format!("CREATE ROLE mapa_refresh LOGIN PASSWORD '{DATABASE_PASSWORD}'");
-        let _ = postgres.try_sql("postgres", &role);
-        postgres.sql("postgres", &format!("CREATE DATABASE {database}"));
-        postgres.sql(&database, VIEW);
-        let world = Self {
+impl Deref for World {
+    type Target = Site;
+
+    fn deref(&self) -> &Site {
+        &self.site
+    }
+}
+
+impl Site {
+    /// An empty cache, and its Secret.
+    pub fn new() -> Self {
+        let site = Self {
             redis: Redis::start(&["--requirepass", CACHE_PASSWORD]),
-            postgres,
-            database,
             folder: tempfile::tempdir().unwrap(),
         };
-        world.sql(&world.schema());
-        let url = format!("postgres://127.0.0.1:{}/{}", world.postgres.port(), world.database);
-        world.secret(
-            "database",
-            &[
-                ("url", &url),
-                ("username", "mapa_refresh"),
-                ("password", &format!("{DATABASE_PASSWORD}\n")),
-            ],
-        );
-        let url = format!("redis://127.0.0.1:{}", world.redis.port());
-        world.secret("cache", &[("url", &url), ("password", CACHE_PASSWORD)]);
-        world
-    }
-
-    /// What `job-runner schema` prints, but for the unique index: the tests' ids repeat.
-    pub fn schema(&self) -> String {
-        let printed = Command::new(env!("CARGO_BIN_EXE_job-runner"))
-            .args(["schema", "--kind", "postgresql"])
-            .output()
-            .unwrap();
-        let ddl = String::from_utf8(printed.stdout).unwrap();
-        ddl.lines()
-            .filter(|line| !line.starts_with("CREATE UNIQUE INDEX"))
-            .collect::<Vec<_>>()
-            .join("\n")
-    }
-
-    pub fn sql(&self, sql: &str) -> String {
-        self.postgres.sql(&self.database, sql)
-    }
-
-    /// Adds an outage that began so many minutes ago, local time; columns after that as SQL.
-    pub fn outage(&self, id: i64, minutes_ago: i64, others: &str) {
-        let start = "localtimestamp - interval '4 h'";
-        self.sql(&format!(
-            "INSERT INTO radar.interrupcao (id, numero_ocorrencia, codigo_ibge, bairro, latitude, longitude, tipo, status_codigo, \
-             ucs_afetadas, equipes_designadas, data_inicio) VALUES ({id}, 'OC-{id}', '1400100', 'Centro', 2.82, -60.67, \
-             'NAO_PROGRAMADA', 'E', 10, 1, {start} - interval '{minutes_ago} min'); \
-             UPDATE radar.interrupcao SET id = id {others} WHERE id = {id}"
-        ));
-    }
-
-    /// Whether a session of the runner is at, or was last at, a statement like `pattern`.
-    pub fn is_at(&self, pattern: &str) -> bool {
-        self.sql(&format!(
-            "SELECT count(*) FROM pg_stat_activity WHERE usename = 'mapa_refresh' AND datname = current_database() AND query LIKE '{pattern}'"
-        )) != "0"
-    }
-
-    /// Waits until the runner has looked at the stamp.
-    pub fn wait_for_look_at_stamp(&self) {
-        wait_until("the runner looks at the stamp", || self.is_at("%clock_timestamp%"));
+        let url = format!("redis://127.0.0.1:{}", site.redis.port());
+        site.secret("cache", &[("url", &url), ("password", CACHE_PASSWORD)]);
+        site
     }
 
     /// Writes the Secret of a store; keys that are not named are gone.
@@ -164,13 +115,6 @@ impl World {
         self.runner(task).run().success()
     }
 
-    /// The stamp in the database, in microseconds.
-    pub fn stamp(&self) -> i64 {
-        self.sql("SELECT (extract(epoch from refreshed_at) * 1000000)::bigint FROM radar.mapa_refresh_stamp")
-            .parse()
-            .unwrap()
-    }
-
     pub fn cache(&self) -> redis::Connection {
         let mut connection = self.redis.connect();
         redis::cmd("AUTH").arg(CACHE_PASSWORD).exec(&mut connection).unwrap();
@@ -181,6 +125,88 @@ impl World {
         let text: Option<String> = self.cache().get(key).unwrap();
         text.map(|text| serde_json::from_str(&text).unwrap())
     }
+}
+
+impl World {
+    /// A view that was never refreshed, with everything that the runner needs, and an empty cache.
+    pub fn new() -> Self {
+        Self::on(Postgres::shared())
+    }
+
+    /// The same, on a server of one's own.
+    pub fn on(postgres: Arc<Postgres>) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let database = format!("t{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        // Roles belong to the server: the first test makes it.
+        let role = format!("CREATE ROLE mapa_refresh LOGIN PASSWORD '{DATABASE_PASSWORD}'");
+        let _ = postgres.try_sql("postgres", &role);
+        postgres.sql("postgres", &format!("CREATE DATABASE {database}"));
+        postgres.sql(&database, VIEW);
+        let world = Self {
+            postgres,
+            database,
+            site: Site::new(),
+        };
+        world.sql(&world.schema());
+        let url = format!("postgres://127.0.0.1:{}/{}", world.postgres.port(), world.database);
+        world.secret(
+            "database",
+            &[
+                ("url", &url),
+                ("username", "mapa_refresh"),
+                ("password", &format!("{DATABASE_PASSWORD}\n")),
+            ],
+        );
+        world
+    }
+
+    /// What `job-runner schema` prints, but for the unique index: the tests' ids repeat.
+    pub fn schema(&self) -> String {
+        let printed = Command::new(env!("CARGO_BIN_EXE_job-runner"))
+            .args(["schema", "--kind", "postgresql"])
+            .output()
+            .unwrap();
+        let ddl = String::from_utf8(printed.stdout).unwrap();
+        ddl.lines()
+            .filter(|line| !line.starts_with("CREATE UNIQUE INDEX"))
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    pub fn sql(&self, sql: &str) -> String {
+        self.postgres.sql(&self.database, sql)
+    }
+
+    /// Adds an outage that began so many minutes ago, local time; columns after that as SQL.
+    pub fn outage(&self, id: i64, minutes_ago: i64, others: &str) {
+        let start = "localtimestamp - interval '4 h'";
+        self.sql(&format!(
+            "INSERT INTO radar.interrupcao (id, numero_ocorrencia, codigo_ibge, bairro, latitude, longitude, tipo, status_codigo, \
+             ucs_afetadas, equipes_designadas, data_inicio) VALUES ({id}, 'OC-{id}', '1400100', 'Centro', 2.82, -60.67, \
+             'NAO_PROGRAMADA', 'E', 10, 1, {start} - interval '{minutes_ago} min'); \
+             UPDATE radar.interrupcao SET id = id {others} WHERE id = {id}"
+        ));
+    }
+
+    /// Whether a session of the runner is at, or was last at, a statement like `pattern`.
+    pub fn is_at(&self, pattern: &str) -> bool {
+        self.sql(&format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = 'mapa_refresh' AND datname = current_database() AND query LIKE '{pattern}'"
+        )) != "0"
+    }
+
+    /// Waits until the runner has looked at the stamp.
+    pub fn wait_for_look_at_stamp(&self) {
+        wait_until("the runner looks at the stamp", || self.is_at("%clock_timestamp%"));
+    }
+
+    /// The stamp in the database, in microseconds.
+    pub fn stamp(&self) -> i64 {
+        self.sql("SELECT (extract(epoch from refreshed_at) * 1000000)::bigint FROM radar.mapa_refresh_stamp")
+            .parse()
+            .unwrap()
+    }
+
 }
 
 /// The minute of the slot that lies `ago` minutes back, as a Job's name says it.

@@ -2,12 +2,9 @@
 
 use std::collections::HashMap;
 
-use sqlparser::{
-    dialect::OracleDialect,
-    tokenizer::{Token, Tokenizer},
-};
+use sqlparser::tokenizer::Token;
 
-use crate::{protocol::Ora, value::Value};
+use crate::{protocol::Ora, tokens::{binds, tokens}, value::Value};
 
 /// A block that the stub knows.
 pub(crate) enum Block {
@@ -62,16 +59,10 @@ impl Argument {
 /// Reads `BEGIN [:n :=] PACKAGE.NAME(name => value, …); END;`.
 pub(crate) fn parse(sql: &str) -> Result<Block, Ora> {
     let unknown = || Ora::new(6550, &format!("the OCI stub does not know this block: {sql}"));
-    let tokens = Tokenizer::new(&OracleDialect {}, sql).tokenize().map_err(|_| unknown())?;
-    let mut tokens = tokens.into_iter().filter(|token| !matches!(token, Token::Whitespace(_))).peekable();
-    let mut binds: Vec<String> = Vec::new();
-    let mut bound = |name: String| {
-        let at = binds.iter().position(|own| *own == name).unwrap_or_else(|| {
-            binds.push(name);
-            binds.len() - 1
-        });
-        Argument::Bound(at)
-    };
+    let tokens = tokens(sql).map_err(|_| unknown())?;
+    let names = binds(&tokens);
+    let bound = |name: String| Argument::Bound(names.iter().position(|own| *own == name).unwrap_or(usize::MAX));
+    let mut tokens = tokens.into_iter().peekable();
     let word = |token: Option<Token>| match token {
         Some(Token::Word(word)) => Some(word.value.to_ascii_uppercase()),
         _ => None,

@@ -23,5 +23,6 @@ pub mod world;
 mod block;
 mod install;
 mod session;
+mod tokens;
 
 pub use install::{InstallError, install};

@@ -149,6 +149,10 @@ impl Database for Postgres {
         self.execute("COMMIT", "ending the transaction").await?;
         Ok(reading)
     }
+
+    async fn close(self) {
+        // Dropped, it closes the socket: that is all the server needs.
+    }
 }
 
 impl Postgres {

@@ -5,9 +5,7 @@
 #![expect(
     non_snake_case,
     clippy::missing_safety_doc,
-    clippy::not_unsafe_ptr_arg_deref,
-    missing_docs,
-    unreachable_pub,
+    clippy::too_many_arguments,
     reason = "names and contracts are those of the Oracle Call Interface"
 )]
 
@@ -20,11 +18,6 @@ use std::{
 };
 
 use chrono::{Datelike, Timelike};
-use sqlparser::{
-    dialect::OracleDialect,
-    tokenizer::{Token, Tokenizer},
-};
-
 use super::{
     handles::{Buffer, Described, Handle, Moment, SQLT_AFC, SQLT_CHR, SQLT_INT, SQLT_ODT, SQLT_TIMESTAMP, SQLT_TIMESTAMP_TZ, SQLT_VNU, Service, Session, Statement},
     link::Link,
@@ -32,6 +25,7 @@ use super::{
 use crate::{
     number,
     protocol::{Ora, Request, Response},
+    tokens::{binds, tokens},
     value::Value,
 };
 
@@ -339,18 +333,10 @@ pub unsafe extern "C" fn OCIStmtPrepare2(
     _: u32,
 ) -> c_int {
     let sql = text(sql.cast(), length as usize);
-    let Ok(tokens) = Tokenizer::new(&OracleDialect {}, &sql).tokenize() else {
+    let Ok(tokens) = tokens(&sql) else {
         return fail(error, Ora::new(1756, "quoted string not properly terminated"));
     };
-    let mut bind_names: Vec<String> = Vec::new();
-    for token in tokens {
-        if let Token::Placeholder(name) = token {
-            let name = name.trim_start_matches(':').to_ascii_uppercase();
-            if !bind_names.contains(&name) {
-                bind_names.push(name);
-            }
-        }
-    }
+    let bind_names = binds(&tokens);
     // As in OCI_STMT_…; others are of no type.
     let kind = match sql.split_whitespace().next().unwrap_or_default().to_ascii_uppercase().as_str() {
         "SELECT" => 1,
