@@ -10,7 +10,6 @@ use oci_stub::{
     value::{Column, Kind, Value},
     world::{Effect, Fault, Logon, Point, View, World as OracleWorld},
 };
-use redis::Commands;
 
 use crate::world::{DATABASE_PASSWORD, Runner, Site, generation};
 
@@ -139,4 +138,311 @@ fn a_refresh_fills_the_view_and_what_it_holds_is_published() {
     oracle.runner(STATISTICS).run().success();
     assert_eq!(oracle.site.document("mapa:estatisticas").unwrap()["total_ucs_afetadas"], 20);
     assert_eq!(oracle.runner("health-check").run().success().kind, SuccessKind::Healthy);
+}
+
+/// Retries of a run that is expected to fail.
+fn retrying(runner: Runner) -> Runner {
+    runner.env("MAPA_MAX_RETRIES", "1").env("MAPA_RETRY_DELAY_SECONDS", "0")
+}
+
+#[test]
+fn f14_each_number_has_its_class_wherever_it_is_raised() {
+    let oracle = Oracle::new();
+    oracle.runner(VIEW).run().success();
+    let transient = "22 28 31 45 378 602 603 609 1012 1041 1043 1089 1092 2396 3113 3114 3122 3135 12153 12537 12547 12570 12583 27146 28511 \
+                     56600 12170 12541 12514 12516 12518 12519 12520 12528 12571 1033 1034 1090 54 60 1555 2049 4020 4021 4061 4068 8177 3136 3156";
+    let permanent = "1017 28000 28001 1045 942 904 1031 6550 23401 12154";
+    let points = [Point::Attach, Point::Begin, Point::Execute, Point::Fetch, Point::Commit];
+    let numbers = |text: &'static str, class| text.split_whitespace().map(move |number| (number.parse::<i32>().unwrap(), class));
+    let all: Vec<_> = numbers(transient, FaultClass::Transient).chain(numbers(permanent, FaultClass::Permanent)).collect();
+    for (at, (number, class)) in all.iter().enumerate() {
+        // Every number at one point, every point with many numbers; some numbers at all of them.
+        let chosen = if [3113, 942, 1017].contains(number) { &points[..] } else { &points[at % points.len()..][..1] };
+        for point in chosen {
+            oracle.server.world(|world| world.faults = vec![Fault::error(*point, *number)]);
+            let run = retrying(oracle.runner(MAP)).run();
+            let exit = if *class == FaultClass::Transient { 1 } else { 2 };
+            let error = run.failure(exit);
+            assert_eq!(error.class, *class, "{number} at {point:?}: {error:?}");
+            let code = match number {
+                1017 | 28000 | 28001 => "CredentialsRejected".to_owned(),
+                number => format!("ORA-{number:05}"),
+            };
+            assert_eq!(error.code, code, "at {point:?}: {error:?}");
+            assert!(error.message.contains(&format!("ORA-{number:05}")), "{error:?}");
+            let attempts: Vec<_> = run.report.attempts.iter().map(|attempt| (attempt.class, attempt.code.clone())).collect();
+            assert_eq!(attempts, vec![(Some(*class), Some(code)); if exit == 1 { 2 } else { 1 }], "{number} at {point:?}");
+        }
+    }
+}
+
+#[test]
+fn f14_a_wrong_password_is_tried_once_and_never_again_in_that_run() {
+    let oracle = Oracle::new();
+    oracle.secret(&[("password", "c4n4ry-wrong")]);
+    let run = oracle.runner(VIEW).env("MAPA_MAX_RETRIES", "3").env("MAPA_RETRY_DELAY_SECONDS", "0").run();
+    let error = run.failure(2);
+    assert_eq!((error.code.as_str(), run.report.attempts.len()), ("CredentialsRejected", 1), "{error:?}");
+    let rejected = Logon { user: USER.to_ascii_uppercase(), accepted: false };
+    assert_eq!(oracle.server.world(|world| world.logons.clone()), [rejected]);
+}
+
+#[test]
+fn without_instant_client_the_admin_is_told_what_is_missing_and_which_image_has_it() {
+    let oracle = Oracle::new();
+    fs::remove_file(oracle.site.path("client").join("libclntsh.so")).unwrap();
+    let run = retrying(oracle.runner(VIEW)).run();
+    let error = run.failure(2);
+    assert_eq!((error.class, error.code.as_str()), (FaultClass::MissingClient, "DPI-1047"), "{error:?}");
+    for part in ["Instant Client is missing", "--runner-image-oracle", "job-runner/Dockerfile.oracle"] {
+        assert!(error.message.contains(part), "{error:?}");
+    }
+    assert_eq!(run.report.attempts.len(), 1);
+}
+
+#[test]
+fn what_is_wrapped_is_classified_by_what_is_inside() {
+    let oracle = Oracle::new();
+    for (number, class) in [(942, FaultClass::Permanent), (1555, FaultClass::Transient)] {
+        oracle.server.world(|world| world.view("RADAR", "MV_PORTAL_PUBLICO").query_fails = Some(Ora::new(number, "inside")));
+        let error = oracle.runner(VIEW).run().failure(if class == FaultClass::Transient { 1 } else { 2 });
+        assert_eq!((error.class, error.code), (class, format!("ORA-{number:05}")));
+        assert!(error.message.contains("ORA-12008") && !error.message.contains("06512"), "{}", error.message);
+    }
+}
+
+#[test]
+fn a_connection_that_dies_between_two_batches_publishes_nothing_and_is_tried_again() {
+    let oracle = Oracle::new();
+    let start = oracle.local_time() - chrono::Duration::minutes(90);
+    oracle.source((1..=2_000).map(|id| outage(id, start)).collect());
+    oracle.runner(VIEW).run().success();
+    oracle.fault(Fault::new(Point::Fetch, Effect::Disconnect).in_sql("ORDER BY").after_rows(1_000).times(1));
+    let run = retrying(oracle.runner(MAP)).run();
+    let first = run.report.attempts[0].clone();
+    assert_eq!((first.class, first.code.as_deref()), (Some(FaultClass::Transient), Some("ORA-03113")));
+    assert_eq!(run.success().records, 2_000);
+
+    oracle.fault(Fault::new(Point::Fetch, Effect::Disconnect).in_sql("ORDER BY").after_rows(1_000));
+    let before = oracle.site.document("mapa:interrupcoes");
+    assert_eq!(retrying(oracle.runner(MAP)).run().failure(1).code, "ORA-03113");
+    assert_eq!(oracle.site.document("mapa:interrupcoes"), before);
+}
+
+#[test]
+fn a_call_that_hangs_costs_at_most_the_deadline_and_five_seconds() {
+    let oracle = Oracle::new();
+    oracle.runner(VIEW).run().success();
+    let limits = |task: &str| oracle.runner(task).env("MAPA_ATTEMPT_TIMEOUT_SECONDS", "1").env("MAPA_RUN_BUDGET_SECONDS", "2").env("MAPA_MAX_RETRIES", "0");
+    for heeds_break in [true, false] {
+        for (task, point) in [(VIEW, Point::Execute), (MAP, Point::Fetch), (MAP, Point::Commit), (MAP, Point::Begin), (VIEW, Point::Attach)] {
+            oracle.server.world(|world| world.faults = vec![Fault::new(point, Effect::Hang { heeds_break })]);
+            let run = limits(task).run();
+            assert_eq!(run.failure(1).code, "AttemptTimeout", "{point:?}");
+            assert!(run.took < Duration::from_secs(2) + GRACE, "{point:?}, heeds a break {heeds_break}: {:?}", run.took);
+            if heeds_break && ![Point::Begin, Point::Attach].contains(&point) {
+                assert!(run.stderr.contains("broken off"), "{point:?}: {}", run.stderr);
+            }
+        }
+    }
+    oracle.server.world(|world| world.faults = vec![Fault::error(Point::Break, 3113), Fault::new(Point::Execute, Effect::Hang { heeds_break: true })]);
+    let run = limits(VIEW).run();
+    assert_eq!(run.failure(1).code, "AttemptTimeout");
+    assert!(run.stderr.contains("did not break the statement off"), "{}", run.stderr);
+}
+
+#[test]
+fn sigterm_breaks_off_the_refresh_and_the_view_stays_as_it_was() {
+    let oracle = Oracle::new();
+    oracle.runner(VIEW).run().success();
+    let before = oracle.server.world(|world| {
+        // Within the second of the last refresh there would be nothing to do: stamps are whole seconds.
+        world.clock_ahead = chrono::Duration::seconds(30);
+        let view = world.view("RADAR", "MV_PORTAL_PUBLICO");
+        view.refresh_takes = Duration::from_secs(60);
+        view.last_refresh
+    });
+    let running = oracle.runner(VIEW).env("MAPA_JOB_NAME", "by-hand").start();
+    oracle.server.wait_until("the view is being refreshed", |world| world.views.values().any(|view| view.refreshing.is_some()));
+    let began = std::time::Instant::now();
+    running.terminate();
+    let run = running.finish();
+    assert!(began.elapsed() < GRACE, "{:?}", began.elapsed());
+    assert_eq!(run.failure(1).code, "Terminated");
+    oracle.server.wait_until("its session has ended, and its lock with it", |world| world.sessions.is_empty() && world.locks.is_empty());
+    assert_eq!(oracle.server.world(|world| world.view("RADAR", "MV_PORTAL_PUBLICO").last_refresh), before);
+}
+
+#[test]
+fn a_runner_that_is_killed_leaves_no_lock() {
+    let oracle = Oracle::new();
+    oracle.server.world(|world| world.view("RADAR", "MV_PORTAL_PUBLICO").refresh_takes = Duration::from_secs(60));
+    let running = oracle.runner(VIEW).start();
+    oracle.server.wait_until("the lock is taken", |world| !world.locks.is_empty());
+    running.kill();
+    oracle.server.wait_until("the lock is free", |world| world.locks.is_empty());
+    oracle.server.world(|world| world.view("RADAR", "MV_PORTAL_PUBLICO").refresh_takes = Duration::ZERO);
+    assert_eq!(oracle.runner(VIEW).run().success().kind, SuccessKind::Refreshed);
+}
+
+#[test]
+fn lesson_11_of_several_runs_of_one_slot_exactly_one_refreshes_with_or_without_the_grant_of_locks() {
+    for granted in [true, false] {
+        let oracle = Oracle::new();
+        oracle.server.world(|world| {
+            world.dbms_lock_granted = granted;
+            world.view("RADAR", "MV_PORTAL_PUBLICO").refresh_takes = Duration::from_millis(300);
+        });
+        let runs: Vec<_> = (0..4).map(|_| oracle.runner(VIEW).job(VIEW, 1).start()).collect();
+        let kinds: Vec<_> = runs.into_iter().map(|run| run.finish().success().kind).collect();
+        let refreshed = kinds.iter().filter(|kind| **kind == SuccessKind::Refreshed).count();
+        // Without the lock each waits for the one before it, and only who looks afterwards sees that nothing is left to do.
+        assert!(if granted { refreshed == 1 } else { refreshed >= 1 }, "{kinds:?}");
+    }
+}
+
+#[test]
+fn a_refresh_after_which_the_stamp_stands_is_no_refresh() {
+    let oracle = Oracle::new();
+    oracle.runner(VIEW).run().success();
+    oracle.server.world(|world| {
+        world.clock_ahead = chrono::Duration::seconds(30);
+        world.view("RADAR", "MV_PORTAL_PUBLICO").stamp_stands = true;
+    });
+    let error = oracle.runner(VIEW).run().failure(1);
+    assert!(error.message.contains("did not advance"), "{error:?}");
+}
+
+#[test]
+fn missing_columns_views_and_privileges_are_named() {
+    let oracle = Oracle::new();
+    oracle.runner(VIEW).run().success();
+    let renamed = oracle.runner(MAP).env("MAPA_DATABASE_COLUMNS", "causa=motivo,bairro=setor").run().failure(2);
+    assert_eq!(renamed.code, "ORA-00904");
+    assert!(renamed.message.contains("SETOR, MOTIVO") && renamed.message.contains("spec.database.columns"), "{renamed:?}");
+    let absent = oracle.runner(MAP).env("MAPA_DATABASE_VIEW", "RADAR.MV_OUTRA").run().failure(2);
+    assert!(absent.code == "ORA-00942" && absent.message.contains("RADAR.MV_OUTRA"), "{absent:?}");
+    oracle.server.world(|world| {
+        world.refreshers.clear();
+        world.clock_ahead = chrono::Duration::seconds(30);
+    });
+    let forbidden = oracle.runner(VIEW).run().failure(2);
+    assert!(forbidden.code == "ORA-01031" && forbidden.message.contains("job-runner schema --kind oracle"), "{forbidden:?}");
+}
+
+#[test]
+fn urls_aliases_descriptions_and_wallets_reach_the_database() {
+    let oracle = Oracle::new();
+    let address = oracle.server.address();
+    let description = format!("(DESCRIPTION=(ADDRESS=(PROTOCOL=TCP)(HOST={})(PORT={}))(CONNECT_DATA=(SERVICE_NAME=RADAR)))", address.ip(), address.port());
+    let names = format!("RADAR_PROD = {description}\n");
+    let plain = format!("{address}/RADAR");
+    let tls = format!("oracle+tcps://{address}/RADAR");
+    let with_user = format!("oracle://{USER}:{}@{address}/RADAR", DATABASE_PASSWORD);
+    let ways: [&[(&str, &str)]; 5] = [
+        &[("url", &description)],
+        &[("url", "RADAR_PROD"), ("tnsnames.ora", &names)],
+        &[("url", &plain)],
+        &[("url", &tls), ("cwallet.sso", "wallet")],
+        &[("url", &with_user), ("username", ""), ("password", "")],
+    ];
+    for keys in ways {
+        oracle.secret(keys);
+        oracle.runner("health-check").env("MAPA_POLICY_TASKS", "health-check").run();
+        let logon = oracle.server.world(|world| world.logons.pop());
+        assert!(logon.is_some_and(|logon| logon.accepted), "{keys:?}");
+    }
+    oracle.secret(&[("url", &tls)]);
+    assert_eq!(oracle.runner(VIEW).run().failure(2).code, "ORA-28759");
+    oracle.secret(&[("url", "postgres://h/d")]);
+    let error = oracle.runner(VIEW).run().failure(2);
+    assert!(error.code == "SecretIncomplete" && error.message.contains("oracle://"), "{error:?}");
+}
+
+#[test]
+fn hostile_text_and_odd_types_are_carried_as_data() {
+    let oracle = Oracle::new();
+    let start = oracle.local_time() - chrono::Duration::minutes(30);
+    let hostile = ["<script>alert(1)</script>", "\u{1b}[31mred\u{0}\u{7f}", "😀 \u{202e}", &"ã".repeat(500)];
+    let mut rows: Vec<_> = hostile
+        .iter()
+        .zip(1..)
+        .map(|(cause, id)| {
+            let mut row = outage(id, start);
+            row[11] = Value::text(cause);
+            row
+        })
+        .collect();
+    // Half a surrogate pair, as a database in CESU-8 keeps it.
+    let mut unpaired = outage(5, start);
+    unpaired[11] = Value::Text(b"x\xed\xa0\xbdy".to_vec());
+    rows.push(unpaired);
+    // All that may be null.
+    let mut bare = outage(6, start);
+    [1, 2, 3, 4, 5, 7, 8, 10, 11, 12].into_iter().for_each(|at| bare[at] = Value::Null);
+    rows.push(bare);
+    oracle.source(rows);
+    oracle.runner(VIEW).run().success();
+    let run = oracle.runner(MAP).run();
+    assert!(!run.stderr.contains('\u{1b}'), "{}", run.stderr);
+    assert_eq!(run.success().records, 6);
+    let map = oracle.site.document("mapa:interrupcoes").unwrap();
+    let causes: Vec<_> = map["interrupcoes"].as_array().unwrap().iter().map(|item| item["causa"].as_str().map(str::to_owned)).collect();
+    assert_eq!(causes[0].as_deref(), Some(hostile[0]));
+    assert_eq!(causes[3].as_deref(), Some(hostile[3]));
+    assert!(causes[4].as_deref().is_some_and(|text| text.starts_with('x') && text.contains('\u{fffd}')), "{causes:?}");
+    assert_eq!(map["interrupcoes"][5]["status"], "EM_PREPARACAO");
+}
+
+#[test]
+fn columns_of_other_types_are_read_as_well() {
+    let oracle = Oracle::new();
+    let start = oracle.local_time() - chrono::Duration::minutes(30);
+    let start = NaiveDate::and_time(&start.date(), start.time());
+    oracle.server.world(|world| {
+        let view = world.view("RADAR", "MV_PORTAL_PUBLICO");
+        view.columns[6].kind = Kind::TimestampTz;
+        view.columns[12].kind = Kind::Timestamp;
+        view.columns[9].kind = Kind::Varchar2(20);
+        let mut row = outage(1, start);
+        row[6] = Value::Zoned(start + chrono::Duration::hours(1), -180);
+        row[12] = Value::Local(start + chrono::Duration::hours(3));
+        row[9] = Value::text("7");
+        view.source = Arc::new(vec![row]);
+    });
+    oracle.runner(VIEW).run().success();
+    oracle.runner(MAP).run().success();
+    let map = oracle.site.document("mapa:interrupcoes").unwrap();
+    let item = &map["interrupcoes"][0];
+    assert_eq!(item["duracaoMinutos"], 30);
+    assert_eq!(item["ucsAfetadas"], 7);
+    assert_eq!(item["previsaoRestabelecimento"].as_str().unwrap(), format!("{}-04:00", (start + chrono::Duration::hours(3)).format("%Y-%m-%dT%H:%M:%S")));
+}
+
+#[test]
+fn the_age_is_the_databases_own_whatever_its_clock_and_its_zone() {
+    for (ahead_minutes, offset) in [(0, -240), (7, 0), (-7, 330)] {
+        let oracle = Oracle::new();
+        oracle.server.world(|world| {
+            world.clock_ahead = chrono::Duration::minutes(ahead_minutes);
+            world.utc_offset_minutes = offset;
+        });
+        let refreshed = oracle.runner(VIEW).run().success();
+        oracle.server.world(|world| {
+            let view = world.view("RADAR", "MV_PORTAL_PUBLICO");
+            view.last_refresh = view.last_refresh.map(|at| at - chrono::Duration::seconds(100));
+        });
+        let published = oracle.runner(MAP).run().success();
+        assert!((100.0..107.0).contains(&published.age_seconds), "{published:?}");
+        assert_eq!(generation(&published), generation(&refreshed) - 100_000_000);
+    }
+}
+
+#[test]
+fn a_warning_at_the_logon_is_passed_on() {
+    let oracle = Oracle::new();
+    oracle.server.world(|world| world.logon_warning = Some(Ora::new(28002, "the password will expire within 7 days")));
+    let run = oracle.runner(VIEW).run();
+    assert!(run.stderr.contains("ORA-28002"), "{}", run.stderr);
+    run.success();
 }

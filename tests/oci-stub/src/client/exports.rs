@@ -2,10 +2,12 @@
 //!
 //! Signatures and attribute numbers are those of ODPI-C's `dpiOci.c` and `dpiImpl.h` (5.4). ODPI-C loads each when it first needs it.
 
-#![expect(
+#![allow(
     non_snake_case,
     clippy::missing_safety_doc,
     clippy::too_many_arguments,
+    missing_docs,
+    unreachable_pub,
     reason = "names and contracts are those of the Oracle Call Interface"
 )]
 

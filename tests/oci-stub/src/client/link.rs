@@ -37,8 +37,8 @@ impl Link {
         let attach = Request::Attach { service: target.service.clone() };
         match link.call(&attach, Some(target.timeout())) {
             Ok(_) => Ok(link),
-            Err(ora) if ora.code == 3156 => Err(Ora::new(12170, "TNS:Connect timeout occurred")),
-            Err(ora) if ora.code == 3113 => Err(Ora::new(12537, "TNS:connection closed")),
+            Err(ora) if ora.code == 3156 && !link.is_alive() => Err(Ora::new(12170, "TNS:Connect timeout occurred")),
+            Err(ora) if ora.code == 3113 && !link.is_alive() => Err(Ora::new(12537, "TNS:connection closed")),
             Err(ora) => Err(ora),
         }
     }
