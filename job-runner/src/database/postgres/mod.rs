@@ -100,20 +100,8 @@ impl Database for Postgres {
         view.demand_refreshable()?;
         self.execute(&sql::begin_refresh(self.statement_timeout), "beginning the refresh")
             .await?;
-        let (locked, began) = self.lock(&view).await?;
-        if !locked {
-            self.execute("ROLLBACK", "ending the transaction").await?;
-            return Ok(Refresh::Busy);
-        }
-        let before = self.stamp_of(&view).await?;
-        if let Some(before) = before.filter(|before| is_fresh(before) || overtaken(before, began)) {
-            self.execute("ROLLBACK", "ending the transaction").await?;
-            return Ok(Refresh::AlreadyFresh(before));
-        }
-        self.execute(&sql::record_stamp(&view), "recording the stamp").await?;
-        self.execute(&sql::refresh(&view), "refreshing the view").await?;
-        self.execute("COMMIT", "committing the refresh").await?;
-        self.proof(&view, before, began).await
+        let refreshed = self.refresh_in_transaction(&view, is_fresh).await;
+        self.leave_transaction(refreshed).await
     }
 
     async fn count(&mut self) -> Result<u64, DatabaseError> {
@@ -126,6 +114,38 @@ impl Database for Postgres {
     async fn read(&mut self, sink: &mut dyn RowSink) -> Result<Reading, DatabaseError> {
         self.execute(&sql::begin_read(self.statement_timeout), "beginning to read")
             .await?;
+        let read = self.read_in_transaction(sink).await;
+        self.leave_transaction(read).await
+    }
+
+    async fn close(self) {
+        // Dropped, it closes the socket: that is all the server needs.
+    }
+}
+
+impl Postgres {
+    async fn refresh_in_transaction(
+        &self,
+        view: &View,
+        is_fresh: &dyn Fn(&Reading) -> bool,
+    ) -> Result<Refresh, DatabaseError> {
+        let (locked, began) = self.lock(view).await?;
+        if !locked {
+            self.execute("ROLLBACK", "ending the transaction").await?;
+            return Ok(Refresh::Busy);
+        }
+        let before = self.stamp_of(view).await?;
+        if let Some(before) = before.filter(|before| is_fresh(before) || overtaken(before, began)) {
+            self.execute("ROLLBACK", "ending the transaction").await?;
+            return Ok(Refresh::AlreadyFresh(before));
+        }
+        self.execute(&sql::record_stamp(view), "recording the stamp").await?;
+        self.execute(&sql::refresh(view), "refreshing the view").await?;
+        self.execute("COMMIT", "committing the refresh").await?;
+        self.proof(view, before, began).await
+    }
+
+    async fn read_in_transaction(&mut self, sink: &mut dyn RowSink) -> Result<Reading, DatabaseError> {
         self.view = None;
         let view = self.located().await?;
         self.demand_columns(&view).await?;
@@ -150,12 +170,15 @@ impl Database for Postgres {
         Ok(reading)
     }
 
-    async fn close(self) {
-        // Dropped, it closes the socket: that is all the server needs.
+    /// After an error the session is still in the transaction, and could begin no other.
+    async fn leave_transaction<T>(&self, result: Result<T, DatabaseError>) -> Result<T, DatabaseError> {
+        if result.is_err() {
+            // The error that there was says more than one of the rollback would.
+            let _ = self.client.batch_execute("ROLLBACK").await;
+        }
+        result
     }
-}
 
-impl Postgres {
     async fn located(&mut self) -> Result<View, DatabaseError> {
         if let Some(view) = &self.view {
             return Ok(view.clone());

@@ -1,0 +1,109 @@
+//! The genuine crate `oracle`, over the OCI stub (which is not Oracle) or over a real Oracle.
+
+pub mod real;
+
+use std::{fs, net::IpAddr, sync::Arc, time::Duration};
+
+use mapa_refresh_job_runner::database::{
+    DatabaseError,
+    oracle::{Oracle, Target},
+};
+use oci_stub::{
+    server::Server,
+    value::{Column, Kind, Value},
+    world::{View, World},
+};
+use tempfile::TempDir;
+
+use crate::backend::{Backend, names};
+
+/// Loads the stub as Oracle's client, once for this process.
+pub fn load_stub() {
+    let folder = tempfile::tempdir().unwrap();
+    oci_stub::install(folder.path()).unwrap();
+    oracle::InitParams::new().oracle_client_lib_dir(folder.path()).unwrap().init().unwrap();
+}
+
+pub struct Stub {
+    server: Server,
+    secret: TempDir,
+}
+
+impl Stub {
+    fn with_view<T>(&self, act: impl FnOnce(&mut View) -> T) -> T {
+        self.server.world(|world| act(world.view("RADAR", "MV_PORTAL_PUBLICO")))
+    }
+}
+
+const COLUMNS: [(&str, Kind); 13] = [
+    ("id", Kind::Number),
+    ("numero_ocorrencia", Kind::Varchar2(50)),
+    ("codigo_ibge", Kind::Varchar2(7)),
+    ("bairro", Kind::Varchar2(200)),
+    ("latitude", Kind::Number),
+    ("longitude", Kind::Number),
+    ("data_inicio", Kind::Date),
+    ("tipo", Kind::Varchar2(20)),
+    ("status_codigo", Kind::Varchar2(10)),
+    ("ucs_afetadas", Kind::Number),
+    ("equipes_designadas", Kind::Number),
+    ("causa", Kind::Varchar2(500)),
+    ("previsao_restabelecimento", Kind::Date),
+];
+
+impl Backend for Stub {
+    type Session = Oracle;
+
+    fn new() -> Self {
+        let mut world = World::new("RADAR", "radar", "contract");
+        let columns = COLUMNS.map(|(name, kind)| Column::new(name, kind)).to_vec();
+        world.views.insert(("RADAR".into(), "MV_PORTAL_PUBLICO".into()), View::materialized(columns, Vec::new()));
+        let server = Server::start(IpAddr::from([127, 0, 0, 1]), world).unwrap();
+        let secret = tempfile::tempdir().unwrap();
+        fs::write(secret.path().join("url"), format!("oracle://radar:contract@{}/RADAR", server.address())).unwrap();
+        Self { server, secret }
+    }
+
+    async fn connect_to(&self, view: &str, columns: &str) -> Result<Oracle, DatabaseError> {
+        let (view, columns) = names(view, columns);
+        Target::from_secret(self.secret.path()).unwrap().connect(&view, &columns, Duration::from_secs(60)).await
+    }
+
+    fn source(&self, outages: &[(i64, Option<&str>)]) {
+        let rows = outages
+            .iter()
+            .map(|(id, cause)| {
+                let mut row = vec![Value::Null; COLUMNS.len()];
+                row[0] = Value::int(*id);
+                row[11] = cause.map_or(Value::Null, Value::text);
+                row
+            })
+            .collect();
+        self.with_view(|view| view.source = Arc::new(rows));
+    }
+
+    fn refresh_takes(&self, time: Duration) {
+        self.with_view(|view| view.refresh_takes = time);
+    }
+
+    fn refresh_from_outside(&self) {
+        let now = self.server.world(|world| world.sysdate());
+        self.with_view(|view| {
+            view.rows = Arc::clone(&view.source);
+            view.last_refresh = Some(now);
+        });
+    }
+
+    fn age_stamp(&self, seconds: i64) -> bool {
+        self.with_view(|view| view.last_refresh = view.last_refresh.map(|at| at - chrono::Duration::seconds(seconds)));
+        true
+    }
+
+    fn is_refreshing(&self) -> bool {
+        self.with_view(|view| view.refreshing.is_some())
+    }
+
+    fn let_stamps_differ(&self) {
+        self.server.world(|world| world.clock_ahead += chrono::Duration::seconds(2));
+    }
+}
