@@ -24,7 +24,7 @@ pub enum Command {
     Run(RunArgs),
     /// Check database, view, cache and the age of what is published; the same as `run health-check`
     HealthCheck(SettingArgs),
-    /// Print the DDL that the database needs, for its administrator to run
+    /// Print the DDL and grants that the database needs, for its administrator to run
     Schema(SchemaArgs),
 }
 
@@ -108,7 +108,7 @@ pub struct SettingArgs {
     /// Seconds that the whole run may take [default: 60 × interval − 30]
     #[arg(long, env = env::RUN_BUDGET_SECONDS, hide_env_values = true)]
     pub run_budget_seconds: Option<String>,
-    /// Directory of the database's Secret: url, username, password, optionally ca.crt
+    /// Directory of the database's Secret: url, username, password; optionally ca.crt (PostgreSQL), a wallet or tnsnames.ora (Oracle)
     #[arg(long, value_name = "DIR", default_value = env::DATABASE_SECRET_DIR)]
     pub database_secret_dir: PathBuf,
     /// Directory of the cache's Secret: url, optionally username, password, ca.crt
@@ -125,7 +125,7 @@ pub struct SettingArgs {
 /// Arguments of `schema`.
 #[derive(Debug, ClapArgs)]
 pub struct SchemaArgs {
-    /// postgresql
+    /// postgresql or oracle
     #[arg(long, env = env::DATABASE_KIND, hide_env_values = true)]
     pub kind: String,
     /// The materialized view, [SCHEMA.]NAME
@@ -161,7 +161,8 @@ Examples:
     job-runner run refresh-mv-portal --database-kind postgresql --database-secret-dir ./database
 
   What the database's administrator has to run first:
-    job-runner schema --kind postgresql --view radar.mv_portal_publico --role mapa_refresh | psql -d radar";
+    job-runner schema --kind postgresql --view radar.mv_portal_publico --role mapa_refresh | psql -d radar
+    job-runner schema --kind oracle --role radar";
 
 #[cfg(test)]
 mod tests {

@@ -94,10 +94,10 @@ fn ddl(args: &SchemaArgs) -> Result<String, Box<dyn std::error::Error>> {
     let kind = match args.kind.as_str() {
         "postgresql" => DatabaseKind::Postgresql,
         "oracle" => DatabaseKind::Oracle,
-        other => return Err(format!("--kind is {other:?}: it should be postgresql").into()),
+        other => return Err(format!("--kind is {other:?}: it should be postgresql or oracle").into()),
     };
     let view = ViewName::parse(&args.view)?;
     let columns = ColumnNames::parse(&args.columns)?;
     let role = Identifier::parse(&args.role)?;
-    Ok(schema::ddl(kind, &view, &columns, &role)?)
+    Ok(schema::ddl(kind, &view, &columns, &role))
 }

@@ -16,6 +16,10 @@ pub const PAUSE: &str = "localhost/pause:3.10";
 pub const OPERATOR: &str = "localhost/mapa-refresh-operator:test";
 /// Name of the job-runner's image.
 pub const JOB_RUNNER: &str = "localhost/mapa-job-runner:test";
+/// Name of the job-runner's image for Oracle.
+pub const JOB_RUNNER_ORACLE: &str = "localhost/mapa-job-runner-oracle:test";
+/// Home-made base of that image: glibc, and in the place of Oracle's client the OCI stub, which is not Oracle.
+const OCI_STUB_BASE: &str = "localhost/oci-stub-not-oracle:test";
 /// The image that the Dockerfiles build in; made here over the host's toolchain under its official name.
 const RUST: &str = "docker.io/library/rust:1.95-bookworm";
 
@@ -47,7 +51,14 @@ pub fn pause() -> Result<PathBuf> {
             "FROM scratch\nCOPY pause /pause\nENTRYPOINT [\"/pause\"]\n",
         )
         .step("write Dockerfile")?;
-        build(context.path(), &context.path().join("Dockerfile"), PAUSE, &[], archive)
+        build(
+            context.path(),
+            &context.path().join("Dockerfile"),
+            PAUSE,
+            &[],
+            &[],
+            archive,
+        )
     })
 }
 
@@ -56,7 +67,69 @@ pub fn pause() -> Result<PathBuf> {
 /// # Errors
 /// The build fails; with its output.
 pub fn job_runner() -> Result<PathBuf> {
-    project("job-runner", JOB_RUNNER)
+    let dockerfile = repository().join("job-runner/Dockerfile");
+    project("job-runner", "job-runner", &dockerfile, JOB_RUNNER, &[])
+}
+
+/// The job-runner's image for Oracle as an OCI archive, from `job-runner/Dockerfile.oracle`, over a base that has the OCI stub in the
+/// place of Oracle's client.
+///
+/// # Errors
+/// The build fails; with its output.
+pub fn job_runner_oracle() -> Result<PathBuf> {
+    packages::ensure(packages::IMAGES)?;
+    let stub = oci_stub::library().step("find the OCI stub")?;
+    let base = make_oci_stub_base(&stub)?;
+    let dockerfile = repository().join("job-runner/Dockerfile.oracle");
+    let arguments = [format!("INSTANT_CLIENT={OCI_STUB_BASE}"), format!("OCI_STUB={base}")];
+    project(
+        "job-runner",
+        "job-runner-oracle",
+        &dockerfile,
+        JOB_RUNNER_ORACLE,
+        &arguments,
+    )
+}
+
+/// Makes the base if it is not there; its key.
+fn make_oci_stub_base(stub: &Path) -> Result<String> {
+    let key = digest([fs::read(stub).step_at("read", stub)?.as_slice()]);
+    let tag = format!("{OCI_STUB_BASE}-{key}");
+    let is_there = |name: &str| {
+        let mut inspect = buildah();
+        inspect.args(["inspect", "--type", "image", name]);
+        inspect.output().is_ok_and(|output| output.status.success())
+    };
+    if !is_there(&tag) {
+        let folder = tempfile::tempdir().step("create a folder")?;
+        let libraries = process::output("look for the libraries of the OCI stub", Command::new("ldd").arg(stub))?;
+        // `name => path (address)`; the linker itself stands alone.
+        let paths = libraries
+            .split_whitespace()
+            .filter(|word| word.starts_with('/'))
+            .map(PathBuf::from);
+        let mut copies = String::new();
+        for (number, path) in paths.enumerate() {
+            let copy = folder.path().join(format!("library-{number}"));
+            fs::copy(&path, &copy).step_at("copy", &path)?;
+            copies.push_str(&format!("COPY library-{number} {}\n", path.display()));
+        }
+        fs::copy(stub, folder.path().join("libclntsh.so")).step_at("copy", stub)?;
+        let dockerfile = folder.path().join("Dockerfile");
+        let text = format!(
+            "FROM scratch\n{copies}COPY libclntsh.so /usr/lib/libclntsh.so\nLABEL description=\"OCI stub, not Oracle\"\n"
+        );
+        fs::write(&dockerfile, text).step_at("write", &dockerfile)?;
+        let mut bud = buildah();
+        bud.args(["bud", "--isolation", "chroot", "-t", &tag, "-f"])
+            .arg(&dockerfile)
+            .arg(folder.path());
+        process::output("make the base with the OCI stub", &mut bud)?;
+    }
+    let mut name = buildah();
+    name.args(["tag", &tag, OCI_STUB_BASE]);
+    process::output("name the base with the OCI stub", &mut name)?;
+    Ok(key)
 }
 
 /// The operator's image as an OCI archive, from `operator/Dockerfile`.
@@ -64,15 +137,20 @@ pub fn job_runner() -> Result<PathBuf> {
 /// # Errors
 /// The build fails; with its output.
 pub fn operator() -> Result<PathBuf> {
-    project("operator", OPERATOR)
+    let dockerfile = repository().join("operator/Dockerfile");
+    project("operator", "operator", &dockerfile, OPERATOR, &[])
 }
 
-fn project(package: &str, name: &str) -> Result<PathBuf> {
+fn project(package: &str, archive: &str, dockerfile: &Path, name: &str, arguments: &[String]) -> Result<PathBuf> {
     packages::ensure(packages::IMAGES)?;
     let root = repository();
     let sources = ["Cargo.toml", "Cargo.lock", "crds", package].map(|part| root.join(part));
-    let key = digest_of(&sources)?;
-    cached(package, &key, |archive| {
+    let key = digest(
+        [digest_of(&sources)?.as_bytes()]
+            .into_iter()
+            .chain(arguments.iter().map(String::as_bytes)),
+    );
+    cached(archive, &key, |archive| {
         make_rust_image()?;
         let target = assets::cache().join("image-target");
         fs::create_dir_all(&target).step_at("create", &target)?;
@@ -87,7 +165,7 @@ fn project(package: &str, name: &str) -> Result<PathBuf> {
             format!("{home}/registry:/usr/local/cargo/registry"),
             format!("{}:/src/target", target.display()),
         ];
-        build(&root, &root.join(package).join("Dockerfile"), name, &mounts, archive)
+        build(&root, dockerfile, name, &mounts, arguments, archive)
     })
 }
 
@@ -132,7 +210,14 @@ fn make_rust_image() -> Result<()> {
     })
 }
 
-fn build(context: &Path, dockerfile: &Path, name: &str, mounts: &[String], archive: &Path) -> Result<()> {
+fn build(
+    context: &Path,
+    dockerfile: &Path,
+    name: &str,
+    mounts: &[String],
+    arguments: &[String],
+    archive: &Path,
+) -> Result<()> {
     let _lock = assets::lock(&assets::cache().join("buildah.lock"))?;
     let mut bud = buildah();
     bud.args([
@@ -147,6 +232,9 @@ fn build(context: &Path, dockerfile: &Path, name: &str, mounts: &[String], archi
     ]);
     for mount in mounts {
         bud.args(["-v", mount]);
+    }
+    for argument in arguments {
+        bud.args(["--build-arg", argument]);
     }
     bud.arg("-f").arg(dockerfile).arg(context);
     process::output(&format!("build {name}"), &mut bud)?;

@@ -62,11 +62,31 @@ pub const TABLE: &[(u32, FaultClass, &str)] = {
         // The database can't be reached, or not now.
         (CONNECT_TIMEOUT, Transient, REACH),
         (12541, Transient, REACH),
-        (12514, Transient, "is the database open, and its service registered? check the service in the Secret's url"),
-        (12516, Transient, "the database has no free handler: too many sessions or processes"),
-        (12518, Transient, "the database has no free handler: too many sessions or processes"),
-        (12519, Transient, "the database has no free handler: too many sessions or processes"),
-        (12520, Transient, "the database has no free handler: too many sessions or processes"),
+        (
+            12514,
+            Transient,
+            "is the database open, and its service registered? check the service in the Secret's url",
+        ),
+        (
+            12516,
+            Transient,
+            "the database has no free handler: too many sessions or processes",
+        ),
+        (
+            12518,
+            Transient,
+            "the database has no free handler: too many sessions or processes",
+        ),
+        (
+            12519,
+            Transient,
+            "the database has no free handler: too many sessions or processes",
+        ),
+        (
+            12520,
+            Transient,
+            "the database has no free handler: too many sessions or processes",
+        ),
         (12528, Transient, "the database is starting"),
         (12543, Transient, REACH),
         (12545, Transient, REACH),
@@ -80,7 +100,11 @@ pub const TABLE: &[(u32, FaultClass, &str)] = {
         (54, Transient, ""),
         (60, Transient, ""),
         (1013, Transient, ""),
-        (1555, Transient, "the undo retention is shorter than the reading or the refresh takes"),
+        (
+            1555,
+            Transient,
+            "the undo retention is shorter than the reading or the refresh takes",
+        ),
         (2049, Transient, ""),
         (4020, Transient, ""),
         (4021, Transient, ""),
@@ -90,18 +114,58 @@ pub const TABLE: &[(u32, FaultClass, &str)] = {
         // Somebody has to change something.
         (1005, Permanent, CREDENTIALS),
         (1017, Permanent, CREDENTIALS),
-        (28000, Permanent, "the account is locked: an administrator has to unlock it (ALTER USER … ACCOUNT UNLOCK)"),
-        (28001, Permanent, "the password has expired: set a new one and write it into the database's Secret"),
-        (1045, Permanent, "`job-runner schema --kind oracle` prints the grants that the user needs"),
-        (NO_SUCH_VIEW, Permanent, "check spec.database.view; `job-runner schema --kind oracle` prints the grants that the user needs"),
+        (
+            28000,
+            Permanent,
+            "the account is locked: an administrator has to unlock it (ALTER USER … ACCOUNT UNLOCK)",
+        ),
+        (
+            28001,
+            Permanent,
+            "the password has expired: set a new one and write it into the database's Secret",
+        ),
+        (
+            1045,
+            Permanent,
+            "`job-runner schema --kind oracle` prints the grants that the user needs",
+        ),
+        (
+            NO_SUCH_VIEW,
+            Permanent,
+            "check spec.database.view; `job-runner schema --kind oracle` prints the grants that the user needs",
+        ),
         (NO_SUCH_COLUMN, Permanent, "check spec.database.columns"),
-        (1031, Permanent, "`job-runner schema --kind oracle` prints the grants that the user needs"),
-        (PLSQL_COMPILATION, Permanent, "`job-runner schema --kind oracle` prints the grants that the user needs"),
-        (23401, Permanent, "check spec.database.view: it should name a materialized view"),
-        (12154, Permanent, "check the url in the database's Secret: host:port/SERVICE, or an alias of a tnsnames.ora in the same Secret"),
+        (
+            1031,
+            Permanent,
+            "`job-runner schema --kind oracle` prints the grants that the user needs",
+        ),
+        (
+            PLSQL_COMPILATION,
+            Permanent,
+            "`job-runner schema --kind oracle` prints the grants that the user needs",
+        ),
+        (
+            23401,
+            Permanent,
+            "check spec.database.view: it should name a materialized view",
+        ),
+        (
+            12154,
+            Permanent,
+            "check the url in the database's Secret: host:port/SERVICE, or an alias of a tnsnames.ora in the same Secret",
+        ),
         (12533, Permanent, "check the url in the database's Secret"),
-        (28759, Permanent, "the wallet can't be read: the database's Secret should hold cwallet.sso (or ewallet.pem for client 23)"),
-        (29024, Permanent, "the server's certificate is not trusted by the wallet in the database's Secret"),
+        (
+            28759,
+            Permanent,
+            "the wallet can't be read: the database's Secret should hold cwallet.sso (or ewallet.pem for client 23)",
+        ),
+        (
+            29024,
+            Permanent,
+            "the server's certificate is not trusted by the wallet in the database's Secret",
+        ),
     ]
 };
 
@@ -126,9 +190,20 @@ pub fn meaning(ora: u32) -> Meaning {
 /// whatever was in memory: of such a message only the first line counts.
 #[must_use]
 pub fn number_in(message: &str) -> Option<u32> {
-    let counted = if message.starts_with("DPI-") { message.lines().next().unwrap_or_default() } else { message };
-    let numbers: Vec<u32> = counted.match_indices("ORA-").filter_map(|(at, mark)| digits(counted, at + mark.len())).collect();
-    numbers.iter().find(|number| !WRAPPERS.contains(number)).or(numbers.first()).copied()
+    let counted = if message.starts_with("DPI-") {
+        message.lines().next().unwrap_or_default()
+    } else {
+        message
+    };
+    let numbers: Vec<u32> = counted
+        .match_indices("ORA-")
+        .filter_map(|(at, mark)| digits(counted, at + mark.len()))
+        .collect();
+    numbers
+        .iter()
+        .find(|number| !WRAPPERS.contains(number))
+        .or(numbers.first())
+        .copied()
 }
 
 /// The first line of a message, or as many as hold numbers: what an administrator wants to read.
@@ -138,12 +213,19 @@ pub fn readable(message: &str) -> String {
     if message.starts_with("DPI-") {
         return lines.take(1).collect();
     }
-    lines.filter(|line| !line.starts_with("ORA-06512")).take(4).collect::<Vec<_>>().join("; ")
+    lines
+        .filter(|line| !line.starts_with("ORA-06512"))
+        .take(4)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 fn digits(text: &str, at: usize) -> Option<u32> {
     let digits = text.get(at..at + 5)?;
-    digits.bytes().all(|digit| digit.is_ascii_digit()).then(|| digits.parse().ok())?
+    digits
+        .bytes()
+        .all(|digit| digit.is_ascii_digit())
+        .then(|| digits.parse().ok())?
 }
 
 #[cfg(test)]
@@ -154,9 +236,18 @@ mod tests {
     fn the_number_that_counts_is_the_one_inside() {
         for (message, expected) in [
             ("ORA-12541: TNS:no listener", Some(12541)),
-            ("ORA-12008: error in materialized view refresh path\nORA-00942: table or view does not exist\nORA-06512: at line 1", Some(942)),
-            ("ORA-12048: error encountered while refreshing\nORA-12008: x\nORA-01555: snapshot too old", Some(1555)),
-            ("DPI-1080: connection was closed by ORA-03113\nORA-00942: left over", Some(3113)),
+            (
+                "ORA-12008: error in materialized view refresh path\nORA-00942: table or view does not exist\nORA-06512: at line 1",
+                Some(942),
+            ),
+            (
+                "ORA-12048: error encountered while refreshing\nORA-12008: x\nORA-01555: snapshot too old",
+                Some(1555),
+            ),
+            (
+                "DPI-1080: connection was closed by ORA-03113\nORA-00942: left over",
+                Some(3113),
+            ),
             ("DPI-1067: call timeout of 5000 ms exceeded with ORA-03156", Some(3156)),
             ("DPI-1047: Cannot locate a 64-bit Oracle Client library", None),
             ("ORA-12008: alone", Some(12008)),

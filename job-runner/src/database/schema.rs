@@ -7,19 +7,12 @@ use crate::database::name::{ColumnNames, Identifier, ViewName};
 /// Table that keeps the moment of each view's last refresh: PostgreSQL itself keeps none.
 pub const STAMP_TABLE: &str = "mapa_refresh_stamp";
 
-/// A kind of database for which there is no DDL here.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("this job-runner has no DDL for {0}: only for postgresql")]
-pub struct NoSchema(pub DatabaseKind);
-
-/// The DDL for `view`, whose outages are identified by the id among `columns`, refreshed by `role`.
-///
-/// # Errors
-/// When there is none for this kind of database.
-pub fn ddl(kind: DatabaseKind, view: &ViewName, columns: &ColumnNames, role: &Identifier) -> Result<String, NoSchema> {
+/// What `role` needs in a database of `kind` to refresh and read `view`, whose outages are identified by the id among `columns`.
+#[must_use]
+pub fn ddl(kind: DatabaseKind, view: &ViewName, columns: &ColumnNames, role: &Identifier) -> String {
     match kind {
-        DatabaseKind::Postgresql => Ok(postgresql(view, columns, role)),
-        DatabaseKind::Oracle => Err(NoSchema(kind)),
+        DatabaseKind::Postgresql => postgresql(view, columns, role),
+        DatabaseKind::Oracle => oracle(view, role),
     }
 }
 
@@ -71,6 +64,31 @@ fn postgresql(view: &ViewName, columns: &ColumnNames, role: &Identifier) -> Stri
     .join("\n")
 }
 
+fn oracle(view: &ViewName, role: &Identifier) -> String {
+    let role = role.in_upper_case();
+    let owner = view.schema().map_or_else(|| role.clone(), Identifier::in_upper_case);
+    let relation = format!("{owner}.{}", view.name().in_upper_case());
+    let mut lines = vec![
+        "-- What job-runner needs in Oracle, besides the materialized view itself. To be run once, by an administrator.\n".to_owned(),
+        "-- 1. To log on.".to_owned(),
+        format!("GRANT CREATE SESSION TO {role};"),
+        "\n-- 2. So that a second refresher is seen before it waits.".to_owned(),
+        format!("GRANT EXECUTE ON SYS.DBMS_LOCK TO {role};"),
+    ];
+    if owner == role {
+        lines.push(format!("\n-- Nothing else: {role} owns {relation}."));
+    } else {
+        lines.extend([
+            "\n-- 3. To read the view, and its time of refresh in ALL_MVIEWS.".to_owned(),
+            format!("GRANT SELECT ON {relation} TO {role};"),
+            format!("\n-- 4. To refresh it. Oracle has no smaller privilege for a view of another user: rather let job-runner log on as {owner}."),
+            format!("GRANT ALTER ANY MATERIALIZED VIEW TO {role};"),
+        ]);
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,7 +98,7 @@ mod tests {
         let view = ViewName::parse("RADAR.MV_PORTAL_PUBLICO").unwrap();
         let columns = ColumnNames::parse("id=NUM").unwrap();
         let role = Identifier::parse("mapa_refresh").unwrap();
-        let ddl = ddl(DatabaseKind::Postgresql, &view, &columns, &role).unwrap();
+        let ddl = ddl(DatabaseKind::Postgresql, &view, &columns, &role);
         for line in [
             "CREATE UNIQUE INDEX mv_portal_publico_unico ON radar.mv_portal_publico (num);",
             "CREATE TABLE IF NOT EXISTS radar.mapa_refresh_stamp (view_name text PRIMARY KEY, refreshed_at timestamptz NOT NULL);",
@@ -89,6 +107,34 @@ mod tests {
         ] {
             assert!(ddl.lines().any(|l| l == line), "{line}\n{ddl}");
         }
-        assert!(super::ddl(DatabaseKind::Oracle, &view, &columns, &role).is_err());
+    }
+
+    #[test]
+    fn oracles_grants_name_owner_view_and_user() {
+        let (view, columns) = (ViewName::parse("radar.mv").unwrap(), ColumnNames::parse("").unwrap());
+        let other = ddl(
+            DatabaseKind::Oracle,
+            &view,
+            &columns,
+            &Identifier::parse("mapa_refresh").unwrap(),
+        );
+        for line in [
+            "GRANT CREATE SESSION TO MAPA_REFRESH;",
+            "GRANT EXECUTE ON SYS.DBMS_LOCK TO MAPA_REFRESH;",
+            "GRANT SELECT ON RADAR.MV TO MAPA_REFRESH;",
+            "GRANT ALTER ANY MATERIALIZED VIEW TO MAPA_REFRESH;",
+        ] {
+            assert!(other.lines().any(|l| l == line), "{line}\n{other}");
+        }
+        let owner = ddl(
+            DatabaseKind::Oracle,
+            &view,
+            &columns,
+            &Identifier::parse("radar").unwrap(),
+        );
+        assert!(
+            !owner.contains("GRANT ALTER") && owner.contains("RADAR owns RADAR.MV"),
+            "{owner}"
+        );
     }
 }

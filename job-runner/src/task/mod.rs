@@ -164,7 +164,9 @@ async fn connected<D>(
 
 async fn work_and_close(context: &Context, stop: &Stop, mut database: impl Database) -> Result<Done, Fault> {
     let interrupt = database.interrupt();
-    let done = stop.bound(work(context, stop, &mut database), interrupt.interrupt()).await?;
+    let done = stop
+        .bound(work(context, stop, &mut database), interrupt.interrupt())
+        .await?;
     database.close().await;
     Ok(done)
 }
@@ -185,8 +187,7 @@ fn incomplete(error: SecretError) -> Fault {
 /// Connects to the cache.
 async fn connect_cache(context: &Context) -> Result<cache::Cache, Fault> {
     let settings = &context.settings.cache;
-    let target = cache::Target::from_secret(&settings.secret_dir)
-        .map_err(incomplete)?;
+    let target = cache::Target::from_secret(&settings.secret_dir).map_err(incomplete)?;
     context.passwords.borrow_mut().extend_from_slice(target.passwords());
     Ok(target.connect(&settings.key_prefix).await?)
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use mapa_refresh_job_runner::database::{Database, DatabaseError, name::{ColumnNames, ViewName}};
+use mapa_refresh_job_runner::database::{
+    Database, DatabaseError,
+    name::{ColumnNames, ViewName},
+};
 
 /// A database of its own with the view `RADAR.MV_PORTAL_PUBLICO`, never refreshed, over an empty source.
 pub trait Backend {

@@ -67,7 +67,10 @@ struct Sink<'a> {
 
 impl RowSink for Sink<'_> {
     fn begin(&mut self, reading: &Reading) {
-        assert!(self.reading.is_none() && self.rows.is_empty(), "the reading comes once, before any row");
+        assert!(
+            self.reading.is_none() && self.rows.is_empty(),
+            "the reading comes once, before any row"
+        );
         self.reading = Some(*reading);
         if let Some(act) = self.on_begin {
             act();
@@ -158,7 +161,10 @@ async fn readers_keep_the_old_rows_during_a_refresh(backend: &impl Backend) {
     };
     let (done, counts) = tokio::join!(writer.refresh(&never), counts);
     assert!(matches!(done.unwrap(), Refresh::Done(_)));
-    assert!(counts.len() > 1 && counts.iter().all(|count| [2, 1].contains(count)) && counts[0] == 2, "{counts:?}");
+    assert!(
+        counts.len() > 1 && counts.iter().all(|count| [2, 1].contains(count)) && counts[0] == 2,
+        "{counts:?}"
+    );
     assert_eq!(reader.count().await.unwrap(), 1);
 }
 
@@ -188,7 +194,11 @@ async fn stamp_and_rows_are_one_snapshot(backend: &impl Backend) {
         ..Sink::default()
     };
     let reading = session.read(&mut sink).await.unwrap();
-    assert_eq!((reading.stamp, sink.rows.len()), (done.stamp, 1), "rows and stamp from before that refresh");
+    assert_eq!(
+        (reading.stamp, sink.rows.len()),
+        (done.stamp, 1),
+        "rows and stamp from before that refresh"
+    );
     let mut sink = Sink::default();
     let reading = session.read(&mut sink).await.unwrap();
     assert!(reading.stamp > done.stamp);
@@ -197,7 +207,13 @@ async fn stamp_and_rows_are_one_snapshot(backend: &impl Backend) {
 
 async fn nulls_and_hostile_text_come_as_they_are(backend: &impl Backend) {
     let long = "ã".repeat(500);
-    let causes = [None, Some("'; DROP TABLE x; --"), Some("<script>\u{1b}[31m\n\""), Some("😀"), Some(long.as_str())];
+    let causes = [
+        None,
+        Some("'; DROP TABLE x; --"),
+        Some("<script>\u{1b}[31m\n\""),
+        Some("😀"),
+        Some(long.as_str()),
+    ];
     let outages: Vec<(i64, Option<&str>)> = (1..).zip(causes).collect();
     backend.source(&outages);
     let mut session = backend.connect().await;
@@ -223,7 +239,10 @@ async fn an_age_is_measured_by_the_databases_clock(backend: &impl Backend) {
 }
 
 async fn missing_columns_are_named(backend: &impl Backend) {
-    let mut session = backend.connect_to(&backend.view(), "causa=motivo,bairro=setor").await.unwrap();
+    let mut session = backend
+        .connect_to(&backend.view(), "causa=motivo,bairro=setor")
+        .await
+        .unwrap();
     refreshed(&mut session).await;
     let error = session.read(&mut Sink::default()).await.unwrap_err();
     let message = error.message.to_ascii_lowercase();
@@ -235,9 +254,15 @@ async fn missing_columns_are_named(backend: &impl Backend) {
 
 async fn a_view_that_is_not_there_is_named(backend: &impl Backend) {
     let mut session = backend.connect_to("RADAR.MV_OUTRA", "").await.unwrap();
-    for error in [session.reading().await.unwrap_err(), session.refresh(&never).await.unwrap_err()] {
+    for error in [
+        session.reading().await.unwrap_err(),
+        session.refresh(&never).await.unwrap_err(),
+    ] {
         assert_eq!(error.class, FaultClass::Permanent, "{error:?}");
-        assert!(error.message.contains("RADAR.MV_OUTRA") && error.message.contains("spec.database.view"), "{error:?}");
+        assert!(
+            error.message.contains("RADAR.MV_OUTRA") && error.message.contains("spec.database.view"),
+            "{error:?}"
+        );
     }
 }
 
@@ -260,7 +285,10 @@ async fn an_interrupted_refresh_ends_at_once_and_leaves_the_view_as_it_was(backe
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     backend.refresh_takes(Duration::ZERO);
     let mut session = backend.connect().await;
-    assert_eq!(session.reading().await.unwrap().map(|reading| reading.stamp), Some(before.stamp));
+    assert_eq!(
+        session.reading().await.unwrap().map(|reading| reading.stamp),
+        Some(before.stamp)
+    );
     assert_eq!(session.count().await.unwrap(), 1);
     refreshed(&mut session).await;
     assert_eq!(session.count().await.unwrap(), 2, "no lock was left");

@@ -1,10 +1,6 @@
 //! The contract in its plainest form: a model in memory.
 
-use std::{
-    cell::RefCell,
-    rc::Rc,
-    time::Duration,
-};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use chrono::Utc;
 use mapa_refresh_crds::report::FaultClass;
@@ -57,7 +53,11 @@ fn now() -> i64 {
 }
 
 fn failed(class: FaultClass, message: String) -> DatabaseError {
-    DatabaseError { class, code: "memory".into(), message }
+    DatabaseError {
+        class,
+        code: "memory".into(),
+        message,
+    }
 }
 
 impl Session {
@@ -65,7 +65,10 @@ impl Session {
         if self.view == "RADAR.MV_PORTAL_PUBLICO" {
             return Ok(());
         }
-        Err(failed(FaultClass::Permanent, format!("there is no {}; check spec.database.view", self.view)))
+        Err(failed(
+            FaultClass::Permanent,
+            format!("there is no {}; check spec.database.view", self.view),
+        ))
     }
 }
 
@@ -115,18 +118,33 @@ impl Database for Session {
     async fn read(&mut self, sink: &mut dyn RowSink) -> Result<Reading, DatabaseError> {
         let known = ColumnNames::parse("").unwrap();
         let known: Vec<String> = known.iter().map(Identifier::folded).collect();
-        let absent: Vec<_> = self.columns.iter().map(Identifier::folded).filter(|name| !known.contains(name)).collect();
+        let absent: Vec<_> = self
+            .columns
+            .iter()
+            .map(Identifier::folded)
+            .filter(|name| !known.contains(name))
+            .collect();
         if !absent.is_empty() {
-            return Err(failed(FaultClass::Permanent, format!("no column {}; name it in spec.database.columns", absent.join(", "))));
+            return Err(failed(
+                FaultClass::Permanent,
+                format!("no column {}; name it in spec.database.columns", absent.join(", ")),
+            ));
         }
         let Some(reading) = self.reading().await? else {
-            return Err(failed(FaultClass::Transient, "never refreshed; run refresh-mv-portal first".into()));
+            return Err(failed(
+                FaultClass::Transient,
+                "never refreshed; run refresh-mv-portal first".into(),
+            ));
         };
         let mut rows = self.state.borrow().rows.to_vec();
         rows.sort();
         sink.begin(&reading);
         for (id, causa) in rows {
-            sink.row(&Row { id: Some(id.to_string().into()), causa: causa.map(Into::into), ..Row::default() });
+            sink.row(&Row {
+                id: Some(id.to_string().into()),
+                causa: causa.map(Into::into),
+                ..Row::default()
+            });
         }
         Ok(reading)
     }
@@ -143,11 +161,20 @@ impl Backend for Memory {
 
     async fn connect_to(&self, view: &str, columns: &str) -> Result<Session, DatabaseError> {
         let (_, columns) = names(view, columns);
-        Ok(Session { state: Rc::clone(&self.0), view: view.to_owned(), columns })
+        Ok(Session {
+            state: Rc::clone(&self.0),
+            view: view.to_owned(),
+            columns,
+        })
     }
 
     fn source(&self, outages: &[(i64, Option<&str>)]) {
-        self.0.borrow_mut().source = Rc::new(outages.iter().map(|(id, cause)| (*id, cause.map(str::to_owned))).collect());
+        self.0.borrow_mut().source = Rc::new(
+            outages
+                .iter()
+                .map(|(id, cause)| (*id, cause.map(str::to_owned)))
+                .collect(),
+        );
     }
 
     fn refresh_takes(&self, time: Duration) {

@@ -21,7 +21,11 @@ use crate::backend::{Backend, names};
 pub fn load_stub() {
     let folder = tempfile::tempdir().unwrap();
     oci_stub::install(folder.path()).unwrap();
-    oracle::InitParams::new().oracle_client_lib_dir(folder.path()).unwrap().init().unwrap();
+    oracle::InitParams::new()
+        .oracle_client_lib_dir(folder.path())
+        .unwrap()
+        .init()
+        .unwrap();
 }
 
 pub struct Stub {
@@ -57,16 +61,26 @@ impl Backend for Stub {
     fn new() -> Self {
         let mut world = World::new("RADAR", "radar", "contract");
         let columns = COLUMNS.map(|(name, kind)| Column::new(name, kind)).to_vec();
-        world.views.insert(("RADAR".into(), "MV_PORTAL_PUBLICO".into()), View::materialized(columns, Vec::new()));
+        world.views.insert(
+            ("RADAR".into(), "MV_PORTAL_PUBLICO".into()),
+            View::materialized(columns, Vec::new()),
+        );
         let server = Server::start(IpAddr::from([127, 0, 0, 1]), world).unwrap();
         let secret = tempfile::tempdir().unwrap();
-        fs::write(secret.path().join("url"), format!("oracle://radar:contract@{}/RADAR", server.address())).unwrap();
+        fs::write(
+            secret.path().join("url"),
+            format!("oracle://radar:contract@{}/RADAR", server.address()),
+        )
+        .unwrap();
         Self { server, secret }
     }
 
     async fn connect_to(&self, view: &str, columns: &str) -> Result<Oracle, DatabaseError> {
         let (view, columns) = names(view, columns);
-        Target::from_secret(self.secret.path()).unwrap().connect(&view, &columns, Duration::from_secs(60)).await
+        Target::from_secret(self.secret.path())
+            .unwrap()
+            .connect(&view, &columns, Duration::from_secs(60))
+            .await
     }
 
     fn source(&self, outages: &[(i64, Option<&str>)]) {
@@ -104,6 +118,7 @@ impl Backend for Stub {
     }
 
     fn let_stamps_differ(&self) {
-        self.server.world(|world| world.clock_ahead += chrono::Duration::seconds(2));
+        self.server
+            .world(|world| world.clock_ahead += chrono::Duration::seconds(2));
     }
 }

@@ -45,8 +45,19 @@ impl Backend for PostgreSql {
         let _ = server.try_sql("postgres", "CREATE ROLE mapa_refresh LOGIN PASSWORD 'contract'");
         server.sql("postgres", &format!("CREATE DATABASE {database}"));
         let secret = tempfile::tempdir().unwrap();
-        fs::write(secret.path().join("url"), format!("postgres://mapa_refresh:contract@127.0.0.1:{}/{database}", server.port())).unwrap();
-        let backend = Self { server, database, secret };
+        fs::write(
+            secret.path().join("url"),
+            format!(
+                "postgres://mapa_refresh:contract@127.0.0.1:{}/{database}",
+                server.port()
+            ),
+        )
+        .unwrap();
+        let backend = Self {
+            server,
+            database,
+            secret,
+        };
         backend.sql(
             "CREATE SCHEMA radar; CREATE TABLE radar.knob (seconds float8); INSERT INTO radar.knob VALUES (0);
              CREATE TABLE radar.interrupcao (id numeric, numero_ocorrencia text, codigo_ibge text, bairro text, latitude numeric, longitude numeric,
@@ -56,22 +67,38 @@ impl Backend for PostgreSql {
              GRANT SELECT ON ALL TABLES IN SCHEMA radar TO mapa_refresh;",
         );
         let (view, columns) = names(&backend.view(), "");
-        let ddl = schema::ddl(DatabaseKind::Postgresql, &view, &columns, &Identifier::parse("mapa_refresh").unwrap()).unwrap();
+        let ddl = schema::ddl(
+            DatabaseKind::Postgresql,
+            &view,
+            &columns,
+            &Identifier::parse("mapa_refresh").unwrap(),
+        );
         backend.sql(&ddl);
         backend
     }
 
     async fn connect_to(&self, view: &str, columns: &str) -> Result<Session, DatabaseError> {
         let (view, columns): (_, ColumnNames) = names(view, columns);
-        Target::from_secret(self.secret.path()).unwrap().connect(&view, &columns, Duration::from_secs(60)).await
+        Target::from_secret(self.secret.path())
+            .unwrap()
+            .connect(&view, &columns, Duration::from_secs(60))
+            .await
     }
 
     fn source(&self, outages: &[(i64, Option<&str>)]) {
         let values: Vec<String> = outages
             .iter()
-            .map(|(id, cause)| format!("({id}, {})", cause.map_or("NULL".to_owned(), |cause| format!("'{}'", cause.replace('\'', "''")))))
+            .map(|(id, cause)| {
+                format!(
+                    "({id}, {})",
+                    cause.map_or("NULL".to_owned(), |cause| format!("'{}'", cause.replace('\'', "''")))
+                )
+            })
             .collect();
-        self.sql(&format!("TRUNCATE radar.interrupcao; INSERT INTO radar.interrupcao (id, causa) VALUES {}", values.join(", ")));
+        self.sql(&format!(
+            "TRUNCATE radar.interrupcao; INSERT INTO radar.interrupcao (id, causa) VALUES {}",
+            values.join(", ")
+        ));
     }
 
     fn refresh_takes(&self, time: Duration) {
@@ -85,7 +112,9 @@ impl Backend for PostgreSql {
     }
 
     fn age_stamp(&self, seconds: i64) -> bool {
-        self.sql(&format!("UPDATE radar.mapa_refresh_stamp SET refreshed_at = refreshed_at - interval '{seconds} s'"));
+        self.sql(&format!(
+            "UPDATE radar.mapa_refresh_stamp SET refreshed_at = refreshed_at - interval '{seconds} s'"
+        ));
         true
     }
 

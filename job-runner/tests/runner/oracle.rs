@@ -31,7 +31,10 @@ impl Oracle {
     fn new() -> Self {
         let mut database = OracleWorld::new("RADAR", USER, DATABASE_PASSWORD);
         database.refreshers.push(USER.to_ascii_uppercase());
-        database.views.insert(("RADAR".into(), "MV_PORTAL_PUBLICO".into()), View::materialized(columns(), Vec::new()));
+        database.views.insert(
+            ("RADAR".into(), "MV_PORTAL_PUBLICO".into()),
+            View::materialized(columns(), Vec::new()),
+        );
         let server = Server::start(IpAddr::from([127, 0, 0, 1]), database).unwrap();
         let site = Site::new();
         fs::create_dir(site.path("client")).unwrap();
@@ -48,7 +51,11 @@ impl Oracle {
     /// The database's Secret, with `keys` instead of its own.
     fn secret(&self, keys: &[(&str, &str)]) {
         let url = self.url();
-        let mut all = vec![("url", url.as_str()), ("username", USER), ("password", DATABASE_PASSWORD)];
+        let mut all = vec![
+            ("url", url.as_str()),
+            ("username", USER),
+            ("password", DATABASE_PASSWORD),
+        ];
         for (key, value) in keys {
             all.retain(|(own, _)| own != key);
             if !value.is_empty() {
@@ -60,12 +67,16 @@ impl Oracle {
 
     fn runner(&self, task: &str) -> Runner {
         let client = self.site.path("client");
-        self.site.runner(task).env("MAPA_DATABASE_KIND", "oracle").env("LD_LIBRARY_PATH", &client.display().to_string())
+        self.site
+            .runner(task)
+            .env("MAPA_DATABASE_KIND", "oracle")
+            .env("LD_LIBRARY_PATH", &client.display().to_string())
     }
 
     /// Rows that the view's query would yield now.
     fn source(&self, rows: Vec<Vec<Value>>) {
-        self.server.world(|world| world.view("RADAR", "MV_PORTAL_PUBLICO").source = Arc::new(rows));
+        self.server
+            .world(|world| world.view("RADAR", "MV_PORTAL_PUBLICO").source = Arc::new(rows));
     }
 
     fn fault(&self, fault: Fault) {
@@ -134,9 +145,15 @@ fn a_refresh_fills_the_view_and_what_it_holds_is_published() {
     assert_eq!(item["coordenadas"]["longitude"], -60.6758);
     assert_eq!(item["status"], "EM_EXECUCAO");
     assert_eq!(item["duracaoMinutos"], 90);
-    assert_eq!(item["dataInicio"].as_str().unwrap(), format!("{}-04:00", start.format("%Y-%m-%dT%H:%M:%S")));
+    assert_eq!(
+        item["dataInicio"].as_str().unwrap(),
+        format!("{}-04:00", start.format("%Y-%m-%dT%H:%M:%S"))
+    );
     oracle.runner(STATISTICS).run().success();
-    assert_eq!(oracle.site.document("mapa:estatisticas").unwrap()["total_ucs_afetadas"], 20);
+    assert_eq!(
+        oracle.site.document("mapa:estatisticas").unwrap()["total_ucs_afetadas"],
+        20
+    );
     assert_eq!(oracle.runner("health-check").run().success().kind, SuccessKind::Healthy);
 }
 
@@ -153,13 +170,24 @@ fn f14_each_number_has_its_class_wherever_it_is_raised() {
                      56600 12170 12541 12514 12516 12518 12519 12520 12528 12571 1033 1034 1090 54 60 1555 2049 4020 4021 4061 4068 8177 3136 3156";
     let permanent = "1017 28000 28001 1045 942 904 1031 6550 23401 12154";
     let points = [Point::Attach, Point::Begin, Point::Execute, Point::Fetch, Point::Commit];
-    let numbers = |text: &'static str, class| text.split_whitespace().map(move |number| (number.parse::<i32>().unwrap(), class));
-    let all: Vec<_> = numbers(transient, FaultClass::Transient).chain(numbers(permanent, FaultClass::Permanent)).collect();
+    let numbers = |text: &'static str, class| {
+        text.split_whitespace()
+            .map(move |number| (number.parse::<i32>().unwrap(), class))
+    };
+    let all: Vec<_> = numbers(transient, FaultClass::Transient)
+        .chain(numbers(permanent, FaultClass::Permanent))
+        .collect();
     for (at, (number, class)) in all.iter().enumerate() {
         // Every number at one point, every point with many numbers; some numbers at all of them.
-        let chosen = if [3113, 942, 1017].contains(number) { &points[..] } else { &points[at % points.len()..][..1] };
+        let chosen = if [3113, 942, 1017].contains(number) {
+            &points[..]
+        } else {
+            &points[at % points.len()..][..1]
+        };
         for point in chosen {
-            oracle.server.world(|world| world.faults = vec![Fault::error(*point, *number)]);
+            oracle
+                .server
+                .world(|world| world.faults = vec![Fault::error(*point, *number)]);
             let run = retrying(oracle.runner(MAP)).run();
             let exit = if *class == FaultClass::Transient { 1 } else { 2 };
             let error = run.failure(exit);
@@ -170,8 +198,17 @@ fn f14_each_number_has_its_class_wherever_it_is_raised() {
             };
             assert_eq!(error.code, code, "at {point:?}: {error:?}");
             assert!(error.message.contains(&format!("ORA-{number:05}")), "{error:?}");
-            let attempts: Vec<_> = run.report.attempts.iter().map(|attempt| (attempt.class, attempt.code.clone())).collect();
-            assert_eq!(attempts, vec![(Some(*class), Some(code)); if exit == 1 { 2 } else { 1 }], "{number} at {point:?}");
+            let attempts: Vec<_> = run
+                .report
+                .attempts
+                .iter()
+                .map(|attempt| (attempt.class, attempt.code.clone()))
+                .collect();
+            assert_eq!(
+                attempts,
+                vec![(Some(*class), Some(code)); if exit == 1 { 2 } else { 1 }],
+                "{number} at {point:?}"
+            );
         }
     }
 }
@@ -180,10 +217,21 @@ fn f14_each_number_has_its_class_wherever_it_is_raised() {
 fn f14_a_wrong_password_is_tried_once_and_never_again_in_that_run() {
     let oracle = Oracle::new();
     oracle.secret(&[("password", "c4n4ry-wrong")]);
-    let run = oracle.runner(VIEW).env("MAPA_MAX_RETRIES", "3").env("MAPA_RETRY_DELAY_SECONDS", "0").run();
+    let run = oracle
+        .runner(VIEW)
+        .env("MAPA_MAX_RETRIES", "3")
+        .env("MAPA_RETRY_DELAY_SECONDS", "0")
+        .run();
     let error = run.failure(2);
-    assert_eq!((error.code.as_str(), run.report.attempts.len()), ("CredentialsRejected", 1), "{error:?}");
-    let rejected = Logon { user: USER.to_ascii_uppercase(), accepted: false };
+    assert_eq!(
+        (error.code.as_str(), run.report.attempts.len()),
+        ("CredentialsRejected", 1),
+        "{error:?}"
+    );
+    let rejected = Logon {
+        user: USER.to_ascii_uppercase(),
+        accepted: false,
+    };
     assert_eq!(oracle.server.world(|world| world.logons.clone()), [rejected]);
 }
 
@@ -193,8 +241,16 @@ fn without_instant_client_the_admin_is_told_what_is_missing_and_which_image_has_
     fs::remove_file(oracle.site.path("client").join("libclntsh.so")).unwrap();
     let run = retrying(oracle.runner(VIEW)).run();
     let error = run.failure(2);
-    assert_eq!((error.class, error.code.as_str()), (FaultClass::MissingClient, "DPI-1047"), "{error:?}");
-    for part in ["Instant Client is missing", "--runner-image-oracle", "job-runner/Dockerfile.oracle"] {
+    assert_eq!(
+        (error.class, error.code.as_str()),
+        (FaultClass::MissingClient, "DPI-1047"),
+        "{error:?}"
+    );
+    for part in [
+        "Instant Client is missing",
+        "--runner-image-oracle",
+        "job-runner/Dockerfile.oracle",
+    ] {
         assert!(error.message.contains(part), "{error:?}");
     }
     assert_eq!(run.report.attempts.len(), 1);
@@ -204,10 +260,19 @@ fn without_instant_client_the_admin_is_told_what_is_missing_and_which_image_has_
 fn what_is_wrapped_is_classified_by_what_is_inside() {
     let oracle = Oracle::new();
     for (number, class) in [(942, FaultClass::Permanent), (1555, FaultClass::Transient)] {
-        oracle.server.world(|world| world.view("RADAR", "MV_PORTAL_PUBLICO").query_fails = Some(Ora::new(number, "inside")));
-        let error = oracle.runner(VIEW).run().failure(if class == FaultClass::Transient { 1 } else { 2 });
+        oracle
+            .server
+            .world(|world| world.view("RADAR", "MV_PORTAL_PUBLICO").query_fails = Some(Ora::new(number, "inside")));
+        let error = oracle
+            .runner(VIEW)
+            .run()
+            .failure(if class == FaultClass::Transient { 1 } else { 2 });
         assert_eq!((error.class, error.code), (class, format!("ORA-{number:05}")));
-        assert!(error.message.contains("ORA-12008") && !error.message.contains("06512"), "{}", error.message);
+        assert!(
+            error.message.contains("ORA-12008") && !error.message.contains("06512"),
+            "{}",
+            error.message
+        );
     }
 }
 
@@ -217,13 +282,25 @@ fn a_connection_that_dies_between_two_batches_publishes_nothing_and_is_tried_aga
     let start = oracle.local_time() - chrono::Duration::minutes(90);
     oracle.source((1..=2_000).map(|id| outage(id, start)).collect());
     oracle.runner(VIEW).run().success();
-    oracle.fault(Fault::new(Point::Fetch, Effect::Disconnect).in_sql("ORDER BY").after_rows(1_000).times(1));
+    oracle.fault(
+        Fault::new(Point::Fetch, Effect::Disconnect)
+            .in_sql("ORDER BY")
+            .after_rows(1_000)
+            .times(1),
+    );
     let run = retrying(oracle.runner(MAP)).run();
     let first = run.report.attempts[0].clone();
-    assert_eq!((first.class, first.code.as_deref()), (Some(FaultClass::Transient), Some("ORA-03113")));
+    assert_eq!(
+        (first.class, first.code.as_deref()),
+        (Some(FaultClass::Transient), Some("ORA-03113"))
+    );
     assert_eq!(run.success().records, 2_000);
 
-    oracle.fault(Fault::new(Point::Fetch, Effect::Disconnect).in_sql("ORDER BY").after_rows(1_000));
+    oracle.fault(
+        Fault::new(Point::Fetch, Effect::Disconnect)
+            .in_sql("ORDER BY")
+            .after_rows(1_000),
+    );
     let before = oracle.site.document("mapa:interrupcoes");
     assert_eq!(retrying(oracle.runner(MAP)).run().failure(1).code, "ORA-03113");
     assert_eq!(oracle.site.document("mapa:interrupcoes"), before);
@@ -233,19 +310,42 @@ fn a_connection_that_dies_between_two_batches_publishes_nothing_and_is_tried_aga
 fn a_call_that_hangs_costs_at_most_the_deadline_and_five_seconds() {
     let oracle = Oracle::new();
     oracle.runner(VIEW).run().success();
-    let limits = |task: &str| oracle.runner(task).env("MAPA_ATTEMPT_TIMEOUT_SECONDS", "1").env("MAPA_RUN_BUDGET_SECONDS", "2").env("MAPA_MAX_RETRIES", "0");
+    let limits = |task: &str| {
+        oracle
+            .runner(task)
+            .env("MAPA_ATTEMPT_TIMEOUT_SECONDS", "1")
+            .env("MAPA_RUN_BUDGET_SECONDS", "2")
+            .env("MAPA_MAX_RETRIES", "0")
+    };
     for heeds_break in [true, false] {
-        for (task, point) in [(VIEW, Point::Execute), (MAP, Point::Fetch), (MAP, Point::Commit), (MAP, Point::Begin), (VIEW, Point::Attach)] {
-            oracle.server.world(|world| world.faults = vec![Fault::new(point, Effect::Hang { heeds_break })]);
+        for (task, point) in [
+            (VIEW, Point::Execute),
+            (MAP, Point::Fetch),
+            (MAP, Point::Commit),
+            (MAP, Point::Begin),
+            (VIEW, Point::Attach),
+        ] {
+            oracle
+                .server
+                .world(|world| world.faults = vec![Fault::new(point, Effect::Hang { heeds_break })]);
             let run = limits(task).run();
             assert_eq!(run.failure(1).code, "AttemptTimeout", "{point:?}");
-            assert!(run.took < Duration::from_secs(2) + GRACE, "{point:?}, heeds a break {heeds_break}: {:?}", run.took);
+            assert!(
+                run.took < Duration::from_secs(2) + GRACE,
+                "{point:?}, heeds a break {heeds_break}: {:?}",
+                run.took
+            );
             if heeds_break && ![Point::Begin, Point::Attach].contains(&point) {
                 assert!(run.stderr.contains("broken off"), "{point:?}: {}", run.stderr);
             }
         }
     }
-    oracle.server.world(|world| world.faults = vec![Fault::error(Point::Break, 3113), Fault::new(Point::Execute, Effect::Hang { heeds_break: true })]);
+    oracle.server.world(|world| {
+        world.faults = vec![
+            Fault::error(Point::Break, 3113),
+            Fault::new(Point::Execute, Effect::Hang { heeds_break: true }),
+        ]
+    });
     let run = limits(VIEW).run();
     assert_eq!(run.failure(1).code, "AttemptTimeout");
     assert!(run.stderr.contains("did not break the statement off"), "{}", run.stderr);
@@ -263,25 +363,44 @@ fn sigterm_breaks_off_the_refresh_and_the_view_stays_as_it_was() {
         view.last_refresh
     });
     let running = oracle.runner(VIEW).env("MAPA_JOB_NAME", "by-hand").start();
-    oracle.server.wait_until("the view is being refreshed", |world| world.views.values().any(|view| view.refreshing.is_some()));
+    oracle.server.wait_until("the view is being refreshed", |world| {
+        world.views.values().any(|view| view.refreshing.is_some())
+    });
     let began = std::time::Instant::now();
     running.terminate();
     let run = running.finish();
     assert!(began.elapsed() < GRACE, "{:?}", began.elapsed());
     assert_eq!(run.failure(1).code, "Terminated");
-    oracle.server.wait_until("its session has ended, and its lock with it", |world| world.sessions.is_empty() && world.locks.is_empty());
-    assert_eq!(oracle.server.world(|world| world.view("RADAR", "MV_PORTAL_PUBLICO").last_refresh), before);
+    oracle
+        .server
+        .wait_until("its session has ended, and its lock with it", |world| {
+            world.sessions.is_empty() && world.locks.is_empty()
+        });
+    assert_eq!(
+        oracle
+            .server
+            .world(|world| world.view("RADAR", "MV_PORTAL_PUBLICO").last_refresh),
+        before
+    );
 }
 
 #[test]
 fn a_runner_that_is_killed_leaves_no_lock() {
     let oracle = Oracle::new();
-    oracle.server.world(|world| world.view("RADAR", "MV_PORTAL_PUBLICO").refresh_takes = Duration::from_secs(60));
+    oracle
+        .server
+        .world(|world| world.view("RADAR", "MV_PORTAL_PUBLICO").refresh_takes = Duration::from_secs(60));
     let running = oracle.runner(VIEW).start();
-    oracle.server.wait_until("the lock is taken", |world| !world.locks.is_empty());
+    oracle
+        .server
+        .wait_until("the lock is taken", |world| !world.locks.is_empty());
     running.kill();
-    oracle.server.wait_until("the lock is free", |world| world.locks.is_empty());
-    oracle.server.world(|world| world.view("RADAR", "MV_PORTAL_PUBLICO").refresh_takes = Duration::ZERO);
+    oracle
+        .server
+        .wait_until("the lock is free", |world| world.locks.is_empty());
+    oracle
+        .server
+        .world(|world| world.view("RADAR", "MV_PORTAL_PUBLICO").refresh_takes = Duration::ZERO);
     assert_eq!(oracle.runner(VIEW).run().success().kind, SuccessKind::Refreshed);
 }
 
@@ -317,24 +436,45 @@ fn a_refresh_after_which_the_stamp_stands_is_no_refresh() {
 fn missing_columns_views_and_privileges_are_named() {
     let oracle = Oracle::new();
     oracle.runner(VIEW).run().success();
-    let renamed = oracle.runner(MAP).env("MAPA_DATABASE_COLUMNS", "causa=motivo,bairro=setor").run().failure(2);
+    let renamed = oracle
+        .runner(MAP)
+        .env("MAPA_DATABASE_COLUMNS", "causa=motivo,bairro=setor")
+        .run()
+        .failure(2);
     assert_eq!(renamed.code, "ORA-00904");
-    assert!(renamed.message.contains("SETOR, MOTIVO") && renamed.message.contains("spec.database.columns"), "{renamed:?}");
-    let absent = oracle.runner(MAP).env("MAPA_DATABASE_VIEW", "RADAR.MV_OUTRA").run().failure(2);
-    assert!(absent.code == "ORA-00942" && absent.message.contains("RADAR.MV_OUTRA"), "{absent:?}");
+    assert!(
+        renamed.message.contains("SETOR, MOTIVO") && renamed.message.contains("spec.database.columns"),
+        "{renamed:?}"
+    );
+    let absent = oracle
+        .runner(MAP)
+        .env("MAPA_DATABASE_VIEW", "RADAR.MV_OUTRA")
+        .run()
+        .failure(2);
+    assert!(
+        absent.code == "ORA-00942" && absent.message.contains("RADAR.MV_OUTRA"),
+        "{absent:?}"
+    );
     oracle.server.world(|world| {
         world.refreshers.clear();
         world.clock_ahead = chrono::Duration::seconds(30);
     });
     let forbidden = oracle.runner(VIEW).run().failure(2);
-    assert!(forbidden.code == "ORA-01031" && forbidden.message.contains("job-runner schema --kind oracle"), "{forbidden:?}");
+    assert!(
+        forbidden.code == "ORA-01031" && forbidden.message.contains("job-runner schema --kind oracle"),
+        "{forbidden:?}"
+    );
 }
 
 #[test]
 fn urls_aliases_descriptions_and_wallets_reach_the_database() {
     let oracle = Oracle::new();
     let address = oracle.server.address();
-    let description = format!("(DESCRIPTION=(ADDRESS=(PROTOCOL=TCP)(HOST={})(PORT={}))(CONNECT_DATA=(SERVICE_NAME=RADAR)))", address.ip(), address.port());
+    let description = format!(
+        "(DESCRIPTION=(ADDRESS=(PROTOCOL=TCP)(HOST={})(PORT={}))(CONNECT_DATA=(SERVICE_NAME=RADAR)))",
+        address.ip(),
+        address.port()
+    );
     let names = format!("RADAR_PROD = {description}\n");
     let plain = format!("{address}/RADAR");
     let tls = format!("oracle+tcps://{address}/RADAR");
@@ -348,7 +488,10 @@ fn urls_aliases_descriptions_and_wallets_reach_the_database() {
     ];
     for keys in ways {
         oracle.secret(keys);
-        oracle.runner("health-check").env("MAPA_POLICY_TASKS", "health-check").run();
+        oracle
+            .runner("health-check")
+            .env("MAPA_POLICY_TASKS", "health-check")
+            .run();
         let logon = oracle.server.world(|world| world.logons.pop());
         assert!(logon.is_some_and(|logon| logon.accepted), "{keys:?}");
     }
@@ -356,14 +499,22 @@ fn urls_aliases_descriptions_and_wallets_reach_the_database() {
     assert_eq!(oracle.runner(VIEW).run().failure(2).code, "ORA-28759");
     oracle.secret(&[("url", "postgres://h/d")]);
     let error = oracle.runner(VIEW).run().failure(2);
-    assert!(error.code == "SecretIncomplete" && error.message.contains("oracle://"), "{error:?}");
+    assert!(
+        error.code == "SecretIncomplete" && error.message.contains("oracle://"),
+        "{error:?}"
+    );
 }
 
 #[test]
 fn hostile_text_and_odd_types_are_carried_as_data() {
     let oracle = Oracle::new();
     let start = oracle.local_time() - chrono::Duration::minutes(30);
-    let hostile = ["<script>alert(1)</script>", "\u{1b}[31mred\u{0}\u{7f}", "😀 \u{202e}", &"ã".repeat(500)];
+    let hostile = [
+        "<script>alert(1)</script>",
+        "\u{1b}[31mred\u{0}\u{7f}",
+        "😀 \u{202e}",
+        &"ã".repeat(500),
+    ];
     let mut rows: Vec<_> = hostile
         .iter()
         .zip(1..)
@@ -379,7 +530,9 @@ fn hostile_text_and_odd_types_are_carried_as_data() {
     rows.push(unpaired);
     // All that may be null.
     let mut bare = outage(6, start);
-    [1, 2, 3, 4, 5, 7, 8, 10, 11, 12].into_iter().for_each(|at| bare[at] = Value::Null);
+    [1, 2, 3, 4, 5, 7, 8, 10, 11, 12]
+        .into_iter()
+        .for_each(|at| bare[at] = Value::Null);
     rows.push(bare);
     oracle.source(rows);
     oracle.runner(VIEW).run().success();
@@ -387,10 +540,20 @@ fn hostile_text_and_odd_types_are_carried_as_data() {
     assert!(!run.stderr.contains('\u{1b}'), "{}", run.stderr);
     assert_eq!(run.success().records, 6);
     let map = oracle.site.document("mapa:interrupcoes").unwrap();
-    let causes: Vec<_> = map["interrupcoes"].as_array().unwrap().iter().map(|item| item["causa"].as_str().map(str::to_owned)).collect();
+    let causes: Vec<_> = map["interrupcoes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["causa"].as_str().map(str::to_owned))
+        .collect();
     assert_eq!(causes[0].as_deref(), Some(hostile[0]));
     assert_eq!(causes[3].as_deref(), Some(hostile[3]));
-    assert!(causes[4].as_deref().is_some_and(|text| text.starts_with('x') && text.contains('\u{fffd}')), "{causes:?}");
+    assert!(
+        causes[4]
+            .as_deref()
+            .is_some_and(|text| text.starts_with('x') && text.contains('\u{fffd}')),
+        "{causes:?}"
+    );
     assert_eq!(map["interrupcoes"][5]["status"], "EM_PREPARACAO");
 }
 
@@ -416,7 +579,13 @@ fn columns_of_other_types_are_read_as_well() {
     let item = &map["interrupcoes"][0];
     assert_eq!(item["duracaoMinutos"], 30);
     assert_eq!(item["ucsAfetadas"], 7);
-    assert_eq!(item["previsaoRestabelecimento"].as_str().unwrap(), format!("{}-04:00", (start + chrono::Duration::hours(3)).format("%Y-%m-%dT%H:%M:%S")));
+    assert_eq!(
+        item["previsaoRestabelecimento"].as_str().unwrap(),
+        format!(
+            "{}-04:00",
+            (start + chrono::Duration::hours(3)).format("%Y-%m-%dT%H:%M:%S")
+        )
+    );
 }
 
 #[test]
@@ -441,7 +610,9 @@ fn the_age_is_the_databases_own_whatever_its_clock_and_its_zone() {
 #[test]
 fn a_warning_at_the_logon_is_passed_on() {
     let oracle = Oracle::new();
-    oracle.server.world(|world| world.logon_warning = Some(Ora::new(28002, "the password will expire within 7 days")));
+    oracle
+        .server
+        .world(|world| world.logon_warning = Some(Ora::new(28002, "the password will expire within 7 days")));
     let run = oracle.runner(VIEW).run();
     assert!(run.stderr.contains("ORA-28002"), "{}", run.stderr);
     run.success();

@@ -206,7 +206,6 @@ impl World {
             .parse()
             .unwrap()
     }
-
 }
 
 /// The minute of the slot that lies `ago` minutes back, as a Job's name says it.

@@ -4,7 +4,11 @@ use std::collections::HashMap;
 
 use sqlparser::tokenizer::Token;
 
-use crate::{protocol::Ora, tokens::{binds, tokens}, value::Value};
+use crate::{
+    protocol::Ora,
+    tokens::{binds, tokens},
+    value::Value,
+};
 
 /// A block that the stub knows.
 pub(crate) enum Block {

@@ -29,11 +29,16 @@ impl Target {
             return Self::easy(text);
         }
         let unresolved = || Ora::new(12154, "TNS:could not resolve the connect identifier specified");
-        let folder = std::env::var_os("TNS_ADMIN").map(PathBuf::from).ok_or_else(unresolved)?;
+        let folder = std::env::var_os("TNS_ADMIN")
+            .map(PathBuf::from)
+            .ok_or_else(unresolved)?;
         let names = fs::read_to_string(folder.join("tnsnames.ora")).map_err(|_| unresolved())?;
         let entry = names.lines().find_map(|line| {
             let (alias, description) = line.split_once('=')?;
-            alias.trim().eq_ignore_ascii_case(text).then(|| description.trim().to_owned())
+            alias
+                .trim()
+                .eq_ignore_ascii_case(text)
+                .then(|| description.trim().to_owned())
         });
         Self::description(&entry.ok_or_else(unresolved)?)
     }
@@ -51,12 +56,21 @@ impl Target {
         let hosts = hosts
             .split(',')
             .map(|host| match host.rsplit_once(':') {
-                Some((host, port)) => port.parse().map(|port| (host.to_owned(), port)).map_err(|_| unresolved()),
+                Some((host, port)) => port
+                    .parse()
+                    .map(|port| (host.to_owned(), port))
+                    .map_err(|_| unresolved()),
                 None => Ok((host.to_owned(), if tls { 2484 } else { 1521 })),
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let parameter = |name: &str| parameters.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
-        let seconds = parameter("connect_timeout").map_or(Ok(60), str::parse).map_err(|_| unresolved())?;
+        let parameter = |name: &str| {
+            parameters
+                .split('&')
+                .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+        };
+        let seconds = parameter("connect_timeout")
+            .map_or(Ok(60), str::parse)
+            .map_err(|_| unresolved())?;
         let wallet = parameter("wallet_location").map(|folder| PathBuf::from(folder.trim_matches('"')));
         Ok(Self {
             hosts,
@@ -79,19 +93,29 @@ impl Target {
         let port = value("PORT").ok_or_else(malformed)?.parse().map_err(|_| malformed())?;
         let service = value("SERVICE_NAME").ok_or_else(malformed)?;
         let tls = value("PROTOCOL").is_some_and(|protocol| protocol.eq_ignore_ascii_case("TCPS"));
-        let timeout = value("CONNECT_TIMEOUT").and_then(|seconds| seconds.parse().ok()).unwrap_or(60);
+        let timeout = value("CONNECT_TIMEOUT")
+            .and_then(|seconds| seconds.parse().ok())
+            .unwrap_or(60);
         Ok(Self {
             hosts: vec![(host.to_owned(), port)],
             service: service.to_owned(),
             timeout: Duration::from_secs(timeout),
-            wallet: tls.then(|| value("MY_WALLET_DIRECTORY").or_else(|| value("WALLET_LOCATION")).map(PathBuf::from)),
+            wallet: tls.then(|| {
+                value("MY_WALLET_DIRECTORY")
+                    .or_else(|| value("WALLET_LOCATION"))
+                    .map(PathBuf::from)
+            }),
         })
     }
 
     /// Connects to the first host that answers.
     pub(crate) fn connect(&self) -> Result<TcpStream, Ora> {
         if let Some(wallet) = &self.wallet {
-            let holds = |name: &str| wallet.as_deref().is_some_and(|folder: &Path| folder.join(name).exists());
+            let holds = |name: &str| {
+                wallet
+                    .as_deref()
+                    .is_some_and(|folder: &Path| folder.join(name).exists())
+            };
             if !(holds("cwallet.sso") || holds("ewallet.pem")) {
                 return Err(Ora::new(28759, "failure to open file"));
             }
@@ -108,7 +132,11 @@ impl Target {
 
     fn try_host(&self, host: &str, port: u16) -> Result<TcpStream, Ora> {
         let unknown = || Ora::new(12545, "Connect failed because target host or object does not exist");
-        let address = (host, port).to_socket_addrs().map_err(|_| unknown())?.next().ok_or_else(unknown)?;
+        let address = (host, port)
+            .to_socket_addrs()
+            .map_err(|_| unknown())?
+            .next()
+            .ok_or_else(unknown)?;
         let stream = TcpStream::connect_timeout(&address, self.timeout).map_err(|error| match error.kind() {
             io::ErrorKind::ConnectionRefused => Ora::new(12541, "TNS:no listener"),
             io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Ora::new(12170, "TNS:Connect timeout occurred"),
@@ -134,7 +162,13 @@ mod tests {
         let full = Target::parse("(DESCRIPTION=(CONNECT_TIMEOUT=7)(ADDRESS=(PROTOCOL=TCP)(HOST=db)(PORT=1522))(CONNECT_DATA=(SERVICE_NAME=RADAR)))")
             .unwrap_or_else(|ora| panic!("{ora:?}"));
         assert_eq!(easy, full);
-        assert_eq!(Target::parse("a,b:1/S").map(|target| target.hosts), Ok(vec![("a".to_owned(), 1521), ("b".to_owned(), 1)]));
-        assert_eq!(Target::parse("tcps://h/S").map(|target| target.hosts), Ok(vec![("h".to_owned(), 2484)]));
+        assert_eq!(
+            Target::parse("a,b:1/S").map(|target| target.hosts),
+            Ok(vec![("a".to_owned(), 1521), ("b".to_owned(), 1)])
+        );
+        assert_eq!(
+            Target::parse("tcps://h/S").map(|target| target.hosts),
+            Ok(vec![("h".to_owned(), 2484)])
+        );
     }
 }

@@ -28,7 +28,10 @@ pub fn install(folder: &Path) -> Result<(), InstallError> {
 }
 
 /// Where cargo has built the stub: with the libraries of the test that depends on it.
-fn library() -> Result<PathBuf, InstallError> {
+///
+/// # Errors
+/// When it is not there.
+pub fn library() -> Result<PathBuf, InstallError> {
     let test = std::env::current_exe().map_err(|error| InstallError(PathBuf::from("the running test"), error))?;
     let folders = test.ancestors().skip(1).take(2);
     let candidates: Vec<PathBuf> = folders

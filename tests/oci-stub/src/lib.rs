@@ -25,4 +25,4 @@ mod install;
 mod session;
 mod tokens;
 
-pub use install::{InstallError, install};
+pub use install::{InstallError, install, library};

@@ -19,7 +19,12 @@ pub fn encode(decimal: &str) -> [u8; SIZE] {
     }
     let pair = |two: &[u8]| (two[0] - b'0') * 10 + (two[1] - b'0');
     let mut exponent = i16::try_from(whole.len() / 2).unwrap_or(0);
-    let mut mantissa: Vec<u8> = whole.as_bytes().chunks(2).chain(fraction.as_bytes().chunks(2)).map(pair).collect();
+    let mut mantissa: Vec<u8> = whole
+        .as_bytes()
+        .chunks(2)
+        .chain(fraction.as_bytes().chunks(2))
+        .map(pair)
+        .collect();
     let leading = mantissa.iter().take_while(|pair| **pair == 0).count();
     mantissa.drain(..leading);
     exponent -= i16::try_from(leading).unwrap_or(0);
@@ -32,7 +37,12 @@ pub fn encode(decimal: &str) -> [u8; SIZE] {
         (bytes[0], bytes[1]) = (1, 0x80);
         return bytes;
     }
-    bytes[1] = u8::try_from(if negative { 62 - (exponent - 1) } else { 193 + exponent - 1 }).unwrap_or(0x80);
+    bytes[1] = u8::try_from(if negative {
+        62 - (exponent - 1)
+    } else {
+        193 + exponent - 1
+    })
+    .unwrap_or(0x80);
     for (at, pair) in mantissa.iter().enumerate() {
         bytes[2 + at] = if negative { 101 - pair } else { pair + 1 };
     }
@@ -53,13 +63,23 @@ pub fn decode(bytes: &[u8; SIZE]) -> String {
         return "0".to_owned();
     }
     let negative = bytes[1] < 0x80;
-    let exponent = if negative { 62 - i32::from(bytes[1]) } else { i32::from(bytes[1]) - 193 } + 1;
+    let exponent = if negative {
+        62 - i32::from(bytes[1])
+    } else {
+        i32::from(bytes[1]) - 193
+    } + 1;
     let pairs: Vec<u8> = bytes[2..=length]
         .iter()
         .filter(|byte| !(negative && **byte == 102))
         .map(|byte| if negative { 101 - byte } else { byte - 1 })
         .collect();
-    let at = |index: i32| usize::try_from(index).ok().and_then(|index| pairs.get(index)).copied().unwrap_or(0);
+    let at = |index: i32| {
+        usize::try_from(index)
+            .ok()
+            .and_then(|index| pairs.get(index))
+            .copied()
+            .unwrap_or(0)
+    };
     let whole: String = (0..exponent).map(|index| format!("{:02}", at(index))).collect();
     let last = i32::try_from(pairs.len()).unwrap_or(0);
     let fraction: String = (exponent..last).map(|index| format!("{:02}", at(index))).collect();
@@ -80,7 +100,22 @@ mod tests {
 
     #[test]
     fn numbers_survive_the_wire_format() {
-        for number in ["0", "1", "-1", "10", "99", "100", "1234567.89", "-60.6758", "2.81", "0.05", "0.005", "-0.0001", "999999999999999999", "1200000"] {
+        for number in [
+            "0",
+            "1",
+            "-1",
+            "10",
+            "99",
+            "100",
+            "1234567.89",
+            "-60.6758",
+            "2.81",
+            "0.05",
+            "0.005",
+            "-0.0001",
+            "999999999999999999",
+            "1200000",
+        ] {
             assert_eq!(decode(&encode(number)), number, "{number}");
         }
         // As documented: 123 is C2 02 18, -123 is 3D 64 4E 66.

@@ -4,8 +4,8 @@ use std::{cmp::Ordering, collections::HashMap, sync::Arc};
 
 use sqlparser::{
     ast::{
-        BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart, OrderByKind, SelectItem,
-        SetExpr, Statement, TableFactor, Value as Literal,
+        BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart,
+        OrderByKind, SelectItem, SetExpr, Statement, TableFactor, Value as Literal,
     },
     dialect::OracleDialect,
     parser::Parser,
@@ -40,18 +40,37 @@ pub(crate) fn relation(text: &str, user: &str) -> (String, String) {
 }
 
 /// Columns and rows of `sql`, for `user`.
-pub(crate) fn run(sql: &str, binds: &[Value], user: &str, world: &World, snapshot: Option<&Snapshot>) -> Result<(Vec<Column>, Rows), Ora> {
+pub(crate) fn run(
+    sql: &str,
+    binds: &[Value],
+    user: &str,
+    world: &World,
+    snapshot: Option<&Snapshot>,
+) -> Result<(Vec<Column>, Rows), Ora> {
     let unknown = |what: &str| Ora::new(900, &format!("the OCI stub does not know {what} in: {sql}"));
-    let mut statements = Parser::parse_sql(&OracleDialect {}, sql).map_err(|error| Ora::new(923, &format!("FROM keyword not found where expected ({error})")))?;
+    let mut statements = Parser::parse_sql(&OracleDialect {}, sql)
+        .map_err(|error| Ora::new(923, &format!("FROM keyword not found where expected ({error})")))?;
     let Some(Statement::Query(query)) = statements.pop().filter(|_| statements.is_empty()) else {
         return Err(unknown("this statement"));
     };
-    let SetExpr::Select(select) = query.body.as_ref() else { return Err(unknown("this query")) };
-    let [from] = select.from.as_slice() else { return Err(unknown("more than one relation")) };
-    let TableFactor::Table { name, alias, .. } = &from.relation else { return Err(unknown("this relation")) };
+    let SetExpr::Select(select) = query.body.as_ref() else {
+        return Err(unknown("this query"));
+    };
+    let [from] = select.from.as_slice() else {
+        return Err(unknown("more than one relation"));
+    };
+    let TableFactor::Table { name, alias, .. } = &from.relation else {
+        return Err(unknown("this relation"));
+    };
     let alias = alias.as_ref().map(|alias| ident(&alias.name));
     let table = find(name, user, world, snapshot)?;
-    let scope = Scope { table: &table, alias: alias.as_deref(), binds, user, world };
+    let scope = Scope {
+        table: &table,
+        alias: alias.as_deref(),
+        binds,
+        user,
+        world,
+    };
 
     let mut rows: Vec<&Vec<Value>> = Vec::new();
     for row in table.rows.iter() {
@@ -64,9 +83,20 @@ pub(crate) fn run(sql: &str, binds: &[Value], user: &str, world: &World, snapsho
         }
     }
     if let Some(order) = &query.order_by {
-        let OrderByKind::Expressions(keys) = &order.kind else { return Err(unknown("this ORDER BY")) };
-        let columns: Vec<usize> = keys.iter().map(|key| scope.column(&key.expr)).collect::<Result<_, _>>()?;
-        rows.sort_by(|a, b| columns.iter().map(|at| compare(&a[*at], &b[*at])).find(|order| order.is_ne()).unwrap_or(Ordering::Equal));
+        let OrderByKind::Expressions(keys) = &order.kind else {
+            return Err(unknown("this ORDER BY"));
+        };
+        let columns: Vec<usize> = keys
+            .iter()
+            .map(|key| scope.column(&key.expr))
+            .collect::<Result<_, _>>()?;
+        rows.sort_by(|a, b| {
+            columns
+                .iter()
+                .map(|at| compare(&a[*at], &b[*at]))
+                .find(|order| order.is_ne())
+                .unwrap_or(Ordering::Equal)
+        });
     }
 
     let items: Vec<(&Expr, Option<String>)> = select
@@ -82,17 +112,26 @@ pub(crate) fn run(sql: &str, binds: &[Value], user: &str, world: &World, snapsho
         && last(&function.name).as_deref() == Some("COUNT")
     {
         let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-        return Ok((vec![Column::new("COUNT(*)", Kind::Number)], Arc::new(vec![vec![Value::int(count)]])));
+        return Ok((
+            vec![Column::new("COUNT(*)", Kind::Number)],
+            Arc::new(vec![vec![Value::int(count)]]),
+        ));
     }
     let mut columns = Vec::new();
     for (expr, alias) in &items {
         let (name, kind) = scope.describe(expr)?;
-        columns.push(Column { name: alias.clone().unwrap_or(name), kind });
+        columns.push(Column {
+            name: alias.clone().unwrap_or(name),
+            kind,
+        });
     }
     let places: Option<Vec<usize>> = items.iter().map(|(expr, _)| scope.column(expr).ok()).collect();
     let rows: Vec<Vec<Value>> = match places {
         // Nothing but columns, as of the view: fast for a hundred thousand rows.
-        Some(places) => rows.iter().map(|row| places.iter().map(|at| row[*at].clone()).collect()).collect(),
+        Some(places) => rows
+            .iter()
+            .map(|row| places.iter().map(|at| row[*at].clone()).collect())
+            .collect(),
         None => rows
             .iter()
             .map(|row| items.iter().map(|(expr, _)| scope.value(expr, row)).collect())
@@ -122,29 +161,55 @@ fn find(name: &ObjectName, user: &str, world: &World, snapshot: Option<&Snapshot
         _ => return Err(Ora::new(942, "table or view does not exist")),
     };
     if let Some(view) = views.get(&(owner, name.clone())) {
-        return Ok(Table { columns: view.columns.clone(), rows: Arc::clone(&view.rows) });
+        return Ok(Table {
+            columns: view.columns.clone(),
+            rows: Arc::clone(&view.rows),
+        });
     }
     let text = |name| Column::new(name, Kind::Varchar2(128));
     match name.as_str() {
-        "DUAL" => Ok(Table { columns: vec![Column::new("DUMMY", Kind::Varchar2(1))], rows: Arc::new(vec![vec![Value::text("X")]]) }),
+        "DUAL" => Ok(Table {
+            columns: vec![Column::new("DUMMY", Kind::Varchar2(1))],
+            rows: Arc::new(vec![vec![Value::text("X")]]),
+        }),
         "ALL_MVIEWS" => {
-            let columns = vec![text("OWNER"), text("MVIEW_NAME"), Column::new("LAST_REFRESH_DATE", Kind::Date), text("STALENESS")];
-            let rows = views.iter().filter(|(_, view)| view.is_materialized).map(|((owner, name), view)| {
-                vec![
-                    Value::text(owner),
-                    Value::text(name),
-                    view.last_refresh.map_or(Value::Null, Value::Local),
-                    Value::text(if view.last_refresh.is_some() { "FRESH" } else { "UNUSABLE" }),
-                ]
-            });
-            Ok(Table { columns, rows: Arc::new(rows.collect()) })
+            let columns = vec![
+                text("OWNER"),
+                text("MVIEW_NAME"),
+                Column::new("LAST_REFRESH_DATE", Kind::Date),
+                text("STALENESS"),
+            ];
+            let rows = views
+                .iter()
+                .filter(|(_, view)| view.is_materialized)
+                .map(|((owner, name), view)| {
+                    vec![
+                        Value::text(owner),
+                        Value::text(name),
+                        view.last_refresh.map_or(Value::Null, Value::Local),
+                        Value::text(if view.last_refresh.is_some() {
+                            "FRESH"
+                        } else {
+                            "UNUSABLE"
+                        }),
+                    ]
+                });
+            Ok(Table {
+                columns,
+                rows: Arc::new(rows.collect()),
+            })
         }
         "ALL_TAB_COLUMNS" => {
             let columns = vec![text("OWNER"), text("TABLE_NAME"), text("COLUMN_NAME")];
-            let rows = views
-                .iter()
-                .flat_map(|((owner, name), view)| view.columns.iter().map(move |column| vec![Value::text(owner), Value::text(name), Value::text(&column.name)]));
-            Ok(Table { columns, rows: Arc::new(rows.collect()) })
+            let rows = views.iter().flat_map(|((owner, name), view)| {
+                view.columns
+                    .iter()
+                    .map(move |column| vec![Value::text(owner), Value::text(name), Value::text(&column.name)])
+            });
+            Ok(Table {
+                columns,
+                rows: Arc::new(rows.collect()),
+            })
         }
         _ => Err(Ora::new(942, "table or view does not exist")),
     }
@@ -179,7 +244,9 @@ impl Scope<'_> {
             return Ok((expr.to_string().to_ascii_uppercase(), kind));
         }
         let column = self.table.columns.get(self.column(expr)?).cloned();
-        column.map(|column| (column.name, column.kind)).ok_or_else(|| Ora::new(904, "invalid identifier"))
+        column
+            .map(|column| (column.name, column.kind))
+            .ok_or_else(|| Ora::new(904, "invalid identifier"))
     }
 
     /// What the session, not a row, has the value of.
@@ -196,7 +263,9 @@ impl Scope<'_> {
                 _ => None,
             },
             Expr::Function(function) if last(&function.name).as_deref() == Some("SYS_CONTEXT") => {
-                let FunctionArguments::List(list) = &function.args else { return None };
+                let FunctionArguments::List(list) = &function.args else {
+                    return None;
+                };
                 let arguments: Vec<Value> = list
                     .args
                     .iter()
@@ -205,7 +274,8 @@ impl Scope<'_> {
                         _ => None,
                     })
                     .collect::<Option<_>>()?;
-                (arguments == [Value::text("USERENV"), Value::text("CURRENT_SCHEMA")]).then(|| (Value::text(self.user), Kind::Varchar2(128)))
+                (arguments == [Value::text("USERENV"), Value::text("CURRENT_SCHEMA")])
+                    .then(|| (Value::text(self.user), Kind::Varchar2(128)))
             }
             _ => None,
         }
@@ -236,18 +306,33 @@ impl Scope<'_> {
 
     fn holds(&self, condition: &Expr, row: &[Value]) -> Result<bool, Ora> {
         match condition {
-            Expr::BinaryOp { left, op: BinaryOperator::And, right } => Ok(self.holds(left, row)? && self.holds(right, row)?),
-            Expr::BinaryOp { left, op: BinaryOperator::Eq, right } => {
+            Expr::BinaryOp {
+                left,
+                op: BinaryOperator::And,
+                right,
+            } => Ok(self.holds(left, row)? && self.holds(right, row)?),
+            Expr::BinaryOp {
+                left,
+                op: BinaryOperator::Eq,
+                right,
+            } => {
                 let (left, right) = (self.value(left, row)?, self.value(right, row)?);
                 Ok(left != Value::Null && left == right)
             }
-            _ => Err(Ora::new(900, &format!("the OCI stub does not know this condition: {condition}"))),
+            _ => Err(Ora::new(
+                900,
+                &format!("the OCI stub does not know this condition: {condition}"),
+            )),
         }
     }
 }
 
 fn ident(name: &Ident) -> String {
-    if name.quote_style.is_some() { name.value.clone() } else { name.value.to_ascii_uppercase() }
+    if name.quote_style.is_some() {
+        name.value.clone()
+    } else {
+        name.value.to_ascii_uppercase()
+    }
 }
 
 fn last(name: &ObjectName) -> Option<String> {

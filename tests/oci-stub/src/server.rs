@@ -91,7 +91,12 @@ impl Server {
         while !condition(&world) {
             let left = ends.saturating_duration_since(Instant::now());
             let last: Vec<_> = world.statements.iter().rev().take(5).collect();
-            assert!(!left.is_zero(), "in 30 s not seen: {what}; sessions {:?}, locks {:?}, last statements {last:?}", world.sessions, world.locks);
+            assert!(
+                !left.is_zero(),
+                "in 30 s not seen: {what}; sessions {:?}, locks {:?}, last statements {last:?}",
+                world.sessions,
+                world.locks
+            );
             world = self
                 .shared
                 .changed

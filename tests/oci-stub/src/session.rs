@@ -128,7 +128,11 @@ impl Session {
         if self.shared.world().service.eq_ignore_ascii_case(service) {
             Ok(Response::Done)
         } else {
-            Err(Ora::new(12514, "TNS:listener does not currently know of service requested in connect descriptor").into())
+            Err(Ora::new(
+                12514,
+                "TNS:listener does not currently know of service requested in connect descriptor",
+            )
+            .into())
         }
     }
 
@@ -136,8 +140,14 @@ impl Session {
         let user = user.unwrap_or_else(|| "WALLET".to_owned()).to_ascii_uppercase();
         let right = {
             let mut world = self.shared.world();
-            let right = world.users.get(&user).is_some_and(|expected| Some(expected.as_str()) == password.as_deref());
-            world.logons.push(Logon { user: user.clone(), accepted: right });
+            let right = world
+                .users
+                .get(&user)
+                .is_some_and(|expected| Some(expected.as_str()) == password.as_deref());
+            world.logons.push(Logon {
+                user: user.clone(),
+                accepted: right,
+            });
             right
         };
         self.shared.notify();
@@ -152,7 +162,10 @@ impl Session {
             (Point::Break, Effect::Error(ora)) => Some(ora.clone()),
             _ => None,
         });
-        Ok(Response::Begun { break_fault, warning: world.logon_warning.clone() })
+        Ok(Response::Begun {
+            break_fault,
+            warning: world.logon_warning.clone(),
+        })
     }
 
     fn execute(&mut self, sql: String, mut binds: Vec<Value>) -> Result<Response, End> {
@@ -189,14 +202,20 @@ impl Session {
                 self.refresh(user, &name, *atomic, *complete)
             }
             Block::Request { result, id } => {
-                let id: i64 = id.of(binds)?.parse().map_err(|_| Ora::new(6502, "PL/SQL: numeric or value error"))?;
+                let id: i64 = id
+                    .of(binds)?
+                    .parse()
+                    .map_err(|_| Ora::new(6502, "PL/SQL: numeric or value error"))?;
                 self.demand_dbms_lock()?;
                 let status = self.request_lock(id);
                 result.set(binds, Value::int(status))?;
                 Ok(())
             }
             Block::Release { result, id } => {
-                let id: i64 = id.of(binds)?.parse().map_err(|_| Ora::new(6502, "PL/SQL: numeric or value error"))?;
+                let id: i64 = id
+                    .of(binds)?
+                    .parse()
+                    .map_err(|_| Ora::new(6502, "PL/SQL: numeric or value error"))?;
                 self.demand_dbms_lock()?;
                 let mut world = self.shared.world();
                 // 4: not owned.
@@ -292,7 +311,9 @@ impl Session {
     fn fill(&mut self, key: &(String, String), atomic: bool) -> Result<(), End> {
         let (takes, fails) = {
             let mut world = self.shared.world();
-            let Some(view) = world.views.get_mut(key) else { return Ok(()) };
+            let Some(view) = world.views.get_mut(key) else {
+                return Ok(());
+            };
             if !atomic {
                 // Truncated first: readers see an empty view meanwhile.
                 view.rows = Rows::default();
@@ -348,13 +369,17 @@ impl Session {
     fn pause(&mut self, time: Duration) -> Result<(), End> {
         let ends = Instant::now().checked_add(time);
         loop {
-            let left = ends.map_or(Duration::from_secs(3_600), |ends| ends.saturating_duration_since(Instant::now()));
+            let left = ends.map_or(Duration::from_secs(3_600), |ends| {
+                ends.saturating_duration_since(Instant::now())
+            });
             if left.is_zero() {
                 return Ok(());
             }
             match self.inbox.recv_timeout(left) {
                 Ok(Request::Break) => return Err(Ora::new(1013, "user requested cancel of current operation").into()),
-                Ok(_) => return Err(Ora::new(3127, "no new operations allowed until the active operation ends").into()),
+                Ok(_) => {
+                    return Err(Ora::new(3127, "no new operations allowed until the active operation ends").into());
+                }
                 Err(RecvTimeoutError::Disconnected) => return Err(End::Gone),
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -378,11 +403,17 @@ impl Session {
 fn stacked(ora: &Ora) -> Ora {
     Ora {
         code: ora.code,
-        message: format!("{}\nORA-06512: at \"SYS.DBMS_SNAPSHOT_KKXRCA\", line 3012\nORA-06512: at line 1", ora.message),
+        message: format!(
+            "{}\nORA-06512: at \"SYS.DBMS_SNAPSHOT_KKXRCA\", line 3012\nORA-06512: at line 1",
+            ora.message
+        ),
     }
 }
 
 /// In upper case, with single blanks.
 pub(crate) fn normalised(sql: &str) -> String {
-    sql.split_whitespace().collect::<Vec<_>>().join(" ").to_ascii_uppercase()
+    sql.split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .to_ascii_uppercase()
 }

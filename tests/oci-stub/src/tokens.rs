@@ -8,7 +8,10 @@ use sqlparser::{
 /// The tokens of `sql`; a bind (`:1`, `:name`) is a placeholder by its name in upper case.
 pub(crate) fn tokens(sql: &str) -> Result<Vec<Token>, TokenizerError> {
     let tokens = Tokenizer::new(&OracleDialect {}, sql).tokenize()?;
-    let mut tokens = tokens.into_iter().filter(|token| !matches!(token, Token::Whitespace(_))).peekable();
+    let mut tokens = tokens
+        .into_iter()
+        .filter(|token| !matches!(token, Token::Whitespace(_)))
+        .peekable();
     let mut found = Vec::new();
     while let Some(token) = tokens.next() {
         let name = match (&token, tokens.peek()) {

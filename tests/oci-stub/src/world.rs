@@ -165,13 +165,19 @@ impl Fault {
     /// Only for statements that contain `sql`.
     #[must_use]
     pub fn in_sql(self, sql: &str) -> Self {
-        Self { sql: sql.to_owned(), ..self }
+        Self {
+            sql: sql.to_owned(),
+            ..self
+        }
     }
 
     /// Only so many times.
     #[must_use]
     pub fn times(self, times: u32) -> Self {
-        Self { times: Some(times), ..self }
+        Self {
+            times: Some(times),
+            ..self
+        }
     }
 
     /// Only once that many rows were fetched.
@@ -215,7 +221,8 @@ impl World {
     /// SYSTIMESTAMP: the host's clock, to microseconds, with its offset.
     #[must_use]
     pub fn now(&self) -> DateTime<FixedOffset> {
-        let offset = FixedOffset::east_opt(self.utc_offset_minutes * 60).unwrap_or_else(|| FixedOffset::east_opt(0).unwrap_or_else(|| unreachable!()));
+        let offset = FixedOffset::east_opt(self.utc_offset_minutes * 60)
+            .unwrap_or_else(|| FixedOffset::east_opt(0).unwrap_or_else(|| unreachable!()));
         (Utc::now() + self.clock_ahead).with_timezone(&offset).trunc_subsecs(6)
     }
 

@@ -12,6 +12,7 @@
 mod end_to_end;
 mod in_cluster;
 mod misfits;
+mod oracle;
 mod world;
 
 use libtest_mimic::{Arguments, Completion, Trial};
@@ -59,5 +60,5 @@ fn main() {
 }
 
 fn tests() -> Vec<world::Test> {
-    [end_to_end::TESTS, in_cluster::TESTS, misfits::TESTS].concat()
+    [end_to_end::TESTS, in_cluster::TESTS, misfits::TESTS, oracle::TESTS].concat()
 }

@@ -35,7 +35,11 @@ struct Cluster {
 impl World {
     pub fn start() -> Self {
         // Before any test: a build beside them would take the processor from runs that are timed.
-        let image_archives = [images::job_runner().unwrap(), images::operator().unwrap()];
+        let image_archives = [
+            images::job_runner().unwrap(),
+            images::job_runner_oracle().unwrap(),
+            images::operator().unwrap(),
+        ];
         let operator = cargo::binary("mapa-refresh-operator", "mapa-refresh-operator").unwrap();
         let plane = ControlPlane::start().unwrap();
         let node = Node::start(&plane).unwrap();
@@ -71,6 +75,7 @@ impl World {
             .unwrap();
         let operator = Operator::new(self.0.operator.clone(), Some(plane.kubeconfig()), image, plane.folder())
             .named(namespace)
+            .with_argument(&format!("--runner-image-oracle={}", images::JOB_RUNNER_ORACLE))
             .with_argument(&format!("--watch-namespace={namespace}"));
         let process = operator.start().unwrap();
         let example = Example::every_minute(namespace, "roraima");
@@ -115,6 +120,11 @@ impl Tenant {
 
     pub fn apply_secrets(&self, database: &Postgres, cache: &Redis) {
         self.apply(&self.example.secrets(&database.url(self.host), &cache.url(self.host)));
+    }
+
+    /// Where pods reach servers of the host.
+    pub fn host(&self) -> &'static str {
+        self.host
     }
 
     pub fn run(&self, arguments: &[&str]) -> String {

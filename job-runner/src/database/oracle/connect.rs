@@ -28,7 +28,12 @@ impl Target {
     ///
     /// # Errors
     /// When Oracle's client is missing, or the server can't be reached in time, or refuses.
-    pub async fn connect(&self, view: &ViewName, columns: &ColumnNames, limit: Duration) -> Result<Oracle, DatabaseError> {
+    pub async fn connect(
+        &self,
+        view: &ViewName,
+        columns: &ColumnNames,
+        limit: Duration,
+    ) -> Result<Oracle, DatabaseError> {
         let connector = self.connector();
         let (place, config_dir) = (self.place().to_owned(), self.config_dir().map(ToOwned::to_owned));
         let doing = format!("connecting to {place}");
@@ -63,7 +68,9 @@ impl Target {
             Some((user, password)) => Connector::new(user.as_str(), password.expose_secret(), connect_string),
             None => Connector::new("", "", connect_string),
         };
-        connector.external_auth(self.login().is_none()).driver_name("mapa-refresh-job-runner");
+        connector
+            .external_auth(self.login().is_none())
+            .driver_name("mapa-refresh-job-runner");
         connector
     }
 }
@@ -71,6 +78,9 @@ impl Target {
 /// A server's warning at the logon: above all that the password will expire.
 fn warn(connection: &Connection) {
     if let Some(warning) = connection.last_warning() {
-        tracing::warn!("the database warns: {}", crate::database::ora::readable(&warning.to_string()));
+        tracing::warn!(
+            "the database warns: {}",
+            crate::database::ora::readable(&warning.to_string())
+        );
     }
 }

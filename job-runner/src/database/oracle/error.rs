@@ -32,7 +32,10 @@ pub(super) fn found(ora: u32, message: String) -> DatabaseError {
 
 /// A connection, or an answer, that did not come in time.
 pub(super) fn silent(place: &str, seconds: u64) -> DatabaseError {
-    found(ora::CONNECT_TIMEOUT, format!("connecting to {place}: no answer within {seconds} s"))
+    found(
+        ora::CONNECT_TIMEOUT,
+        format!("connecting to {place}: no answer within {seconds} s"),
+    )
 }
 
 /// No refresh was ever recorded: nothing dates the rows.
@@ -50,7 +53,9 @@ pub(super) fn is_undeclared(error: &Error) -> bool {
 }
 
 fn classify(error: &Error, doing: &str) -> DatabaseError {
-    let message = error.db_error().map_or_else(|| error.to_string(), |inner| inner.message().to_owned());
+    let message = error
+        .db_error()
+        .map_or_else(|| error.to_string(), |inner| inner.message().to_owned());
     if let Some(dpi) = error.dpi_code()
         && (dpi == DPI_LOAD_LIBRARY || DPI_UNUSABLE_CLIENT.contains(&dpi))
     {
@@ -67,16 +72,24 @@ fn classify(error: &Error, doing: &str) -> DatabaseError {
     match ora::number_in(&message) {
         Some(number) => {
             let meaning = ora::meaning(number);
-            let remedy = if meaning.remedy.is_empty() { String::new() } else { format!("; {}", meaning.remedy) };
+            let remedy = if meaning.remedy.is_empty() {
+                String::new()
+            } else {
+                format!("; {}", meaning.remedy)
+            };
             DatabaseError {
                 class: meaning.class,
-                code: meaning.code.map_or_else(|| format!("ORA-{number:05}").into(), Into::into),
+                code: meaning
+                    .code
+                    .map_or_else(|| format!("ORA-{number:05}").into(), Into::into),
                 message: format!("{doing}: {}{remedy}", ora::readable(&message)),
             }
         }
         None => DatabaseError {
             class: without_number(error),
-            code: error.dpi_code().map_or_else(|| "DPI".into(), |dpi| format!("DPI-{dpi}").into()),
+            code: error
+                .dpi_code()
+                .map_or_else(|| "DPI".into(), |dpi| format!("DPI-{dpi}").into()),
             message: format!("{doing}: {}", ora::readable(&message)),
         },
     }

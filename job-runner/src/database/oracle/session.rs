@@ -91,7 +91,8 @@ impl Database for Oracle {
 
     async fn reading(&mut self) -> Result<Option<Reading>, DatabaseError> {
         let view = self.view.clone();
-        self.call(move |connection, statements| reading(connection, statements, &view)).await
+        self.call(move |connection, statements| reading(connection, statements, &view))
+            .await
     }
 
     async fn refresh(&mut self, is_fresh: &dyn Fn(&Reading) -> bool) -> Result<Refresh, DatabaseError> {
@@ -99,10 +100,16 @@ impl Database for Oracle {
         let before = self
             .call(move |connection, statements| match lock(connection, statements)? {
                 Lock::Busy => Ok(None),
-                lock => Ok(Some((lock, clock(connection)?, reading(connection, statements, &view)?))),
+                lock => Ok(Some((
+                    lock,
+                    clock(connection)?,
+                    reading(connection, statements, &view)?,
+                ))),
             })
             .await?;
-        let Some((lock, began, before)) = before else { return Ok(Refresh::Busy) };
+        let Some((lock, began, before)) = before else {
+            return Ok(Refresh::Busy);
+        };
         let overtaken = |before: &Reading| before.stamp >= began && before.age_seconds >= 0.0;
         let refreshed = match before.filter(|before| is_fresh(before) || overtaken(before)) {
             Some(before) => Ok(Refresh::AlreadyFresh(before)),
@@ -117,14 +124,18 @@ impl Database for Oracle {
             }
         };
         if lock == Lock::Taken && refreshed.is_ok() {
-            self.call(|connection, statements| unlock(connection, statements)).await?;
+            self.call(unlock).await?;
         }
         refreshed
     }
 
     async fn count(&mut self) -> Result<u64, DatabaseError> {
-        self.call(|connection, statements| connection.query_row_as(&statements.count(), &[]).doing("counting the view's rows"))
-            .await
+        self.call(|connection, statements| {
+            connection
+                .query_row_as(&statements.count(), &[])
+                .doing("counting the view's rows")
+        })
+        .await
     }
 
     async fn read(&mut self, sink: &mut dyn RowSink) -> Result<Reading, DatabaseError> {
@@ -222,7 +233,9 @@ fn lock(connection: &Connection, statements: &Statements) -> Result<Lock, Databa
     let requested = connection.execute(sql::LOCK, &[&OracleType::Int64, &statements.lock()]);
     let statement = match requested {
         Err(error) if is_undeclared(&error) => {
-            tracing::warn!("no EXECUTE on DBMS_LOCK: a second refresher is not seen, only waited for; `job-runner schema --kind oracle` prints the grant");
+            tracing::warn!(
+                "no EXECUTE on DBMS_LOCK: a second refresher is not seen, only waited for; `job-runner schema --kind oracle` prints the grant"
+            );
             return Ok(Lock::NotGranted);
         }
         requested => requested.doing("taking the lock")?,
@@ -247,7 +260,9 @@ fn unlock(connection: &Connection, statements: &Statements) -> Result<(), Databa
 
 /// The database's clock, in whole seconds, as stamps are.
 fn clock(connection: &Connection) -> Result<Stamp, DatabaseError> {
-    let now: Timestamp = connection.query_row_as("SELECT SYSTIMESTAMP FROM dual", &[]).doing("reading the clock")?;
+    let now: Timestamp = connection
+        .query_row_as("SELECT SYSTIMESTAMP FROM dual", &[])
+        .doing("reading the clock")?;
     let now = zoned(&now)?.timestamp();
     Stamp::from_micros(now * 1_000_000).ok_or_else(|| unusable(&now))
 }
@@ -262,7 +277,8 @@ fn reading(connection: &Connection, statements: &Statements, view: &str) -> Resu
         .and_then(Iterator::collect);
     match rows.doing("reading the stamp")?.first() {
         None => {
-            let message = format!("there is no materialized view {view}, or the user may not see it; check spec.database.view");
+            let message =
+                format!("there is no materialized view {view}, or the user may not see it; check spec.database.view");
             Err(found(ora::NO_SUCH_VIEW, message))
         }
         Some((None, _)) => Ok(None),
@@ -292,7 +308,8 @@ fn proof(after: Option<Reading>, before: Option<Reading>, began: Stamp) -> Resul
         None => Err(DatabaseError {
             class: FaultClass::Transient,
             code: "ORA-12008".into(),
-            message: "DBMS_MVIEW.REFRESH ended without an error, but the view's LAST_REFRESH_DATE did not advance".into(),
+            message: "DBMS_MVIEW.REFRESH ended without an error, but the view's LAST_REFRESH_DATE did not advance"
+                .into(),
         }),
     }
 }
@@ -300,17 +317,26 @@ fn proof(after: Option<Reading>, before: Option<Reading>, began: Stamp) -> Resul
 fn demand_columns(connection: &Connection, statements: &Statements, view: &str) -> Result<(), DatabaseError> {
     let binds = statements.binds();
     let binds: Vec<&dyn oracle::sql_type::ToSql> = binds.iter().map(|bind| bind as _).collect();
-    let present: Result<Vec<String>, _> = connection.query_as(&statements.columns(), &binds).and_then(Iterator::collect);
+    let present: Result<Vec<String>, _> = connection
+        .query_as(&statements.columns(), &binds)
+        .and_then(Iterator::collect);
     let present = present.doing("looking for the columns")?;
     let absent = statements.missing(&present);
     if absent.is_empty() {
         return Ok(());
     }
-    let message = format!("{view} has no column {}; name it in spec.database.columns", absent.join(", "));
+    let message = format!(
+        "{view} has no column {}; name it in spec.database.columns",
+        absent.join(", ")
+    );
     Err(found(ora::NO_SUCH_COLUMN, message))
 }
 
-fn send_rows(connection: &Connection, statements: &Statements, rows: &mpsc::Sender<Vec<Cells>>) -> Result<(), DatabaseError> {
+fn send_rows(
+    connection: &Connection,
+    statements: &Statements,
+    rows: &mpsc::Sender<Vec<Cells>>,
+) -> Result<(), DatabaseError> {
     let query = statements.rows();
     let mut statement = connection
         .statement(&query)
@@ -342,7 +368,9 @@ impl RowValue for Cells {
             *cell = match value.oracle_type()? {
                 _ if value.is_null()? => None,
                 // The driver writes a blank before the offset.
-                OracleType::TimestampTZ(_) | OracleType::TimestampLTZ(_) => Some(value.get::<String>()?.replace(" +", "+").replace(" -", "-")),
+                OracleType::TimestampTZ(_) | OracleType::TimestampLTZ(_) => {
+                    Some(value.get::<String>()?.replace(" +", "+").replace(" -", "-"))
+                }
                 _ => Some(value.get()?),
             };
         }
@@ -359,7 +387,10 @@ fn local(written: &Timestamp) -> Result<NaiveDateTime, DatabaseError> {
 fn zoned(written: &Timestamp) -> Result<DateTime<FixedOffset>, DatabaseError> {
     let local = local(written)?;
     let offset = FixedOffset::east_opt(written.tz_offset()).ok_or_else(|| unusable(written))?;
-    local.and_local_timezone(offset).single().ok_or_else(|| unusable(written))
+    local
+        .and_local_timezone(offset)
+        .single()
+        .ok_or_else(|| unusable(written))
 }
 
 fn unusable(moment: &impl std::fmt::Display) -> DatabaseError {

@@ -34,12 +34,18 @@ impl Statements {
 
     /// When the view was last refreshed, which is local time of the database's host, and that host's clock with its offset.
     pub(super) fn stamp(&self) -> String {
-        format!("SELECT last_refresh_date, SYSTIMESTAMP FROM all_mviews WHERE {}", self.is_ours("mview_name"))
+        format!(
+            "SELECT last_refresh_date, SYSTIMESTAMP FROM all_mviews WHERE {}",
+            self.is_ours("mview_name")
+        )
     }
 
     /// Names of the view's columns.
     pub(super) fn columns(&self) -> String {
-        format!("SELECT column_name FROM all_tab_columns WHERE {}", self.is_ours("table_name"))
+        format!(
+            "SELECT column_name FROM all_tab_columns WHERE {}",
+            self.is_ours("table_name")
+        )
     }
 
     /// Number of rows.
@@ -51,13 +57,26 @@ impl Statements {
     pub(super) fn rows(&self) -> String {
         let cells: Vec<_> = self.columns.iter().map(|column| format!("v.\"{column}\"")).collect();
         // The id, the number, the start: what tells two rows apart.
-        let order: Vec<_> = [0, 1, 6].iter().filter_map(|at| cells.get(*at)).map(String::as_str).collect();
-        format!("SELECT {} FROM {} v ORDER BY {}", cells.join(", "), self.relation(), order.join(", "))
+        let order: Vec<_> = [0, 1, 6]
+            .iter()
+            .filter_map(|at| cells.get(*at))
+            .map(String::as_str)
+            .collect();
+        format!(
+            "SELECT {} FROM {} v ORDER BY {}",
+            cells.join(", "),
+            self.relation(),
+            order.join(", ")
+        )
     }
 
     /// What [`stamp`](Self::stamp) and [`columns`](Self::columns) bind.
     pub(super) fn binds(&self) -> Vec<&str> {
-        self.owner.iter().map(String::as_str).chain([self.name.as_str()]).collect()
+        self.owner
+            .iter()
+            .map(String::as_str)
+            .chain([self.name.as_str()])
+            .collect()
     }
 
     /// The view's name, as `DBMS_MVIEW` takes it.
@@ -70,7 +89,11 @@ impl Statements {
 
     /// Which of the columns are not among `present`.
     pub(super) fn missing(&self, present: &[String]) -> Vec<&str> {
-        self.columns.iter().filter(|column| !present.contains(column)).map(String::as_str).collect()
+        self.columns
+            .iter()
+            .filter(|column| !present.contains(column))
+            .map(String::as_str)
+            .collect()
     }
 
     /// Number of the view's lock: 30 bits of its name's hash (FNV-1a), what `DBMS_LOCK` leaves to its users.
@@ -107,9 +130,18 @@ mod tests {
     #[test]
     fn names_are_folded_and_quoted_as_oracle_folds_them() {
         let radar = statements("radar.mv_portal");
-        assert!(radar.rows().starts_with("SELECT v.\"NUM\", v.\"NUMERO_OCORRENCIA\","), "{}", radar.rows());
-        assert!(radar.rows().ends_with("FROM \"RADAR\".\"MV_PORTAL\" v ORDER BY v.\"NUM\", v.\"NUMERO_OCORRENCIA\", v.\"DATA_INICIO\""));
-        assert_eq!((radar.list().as_str(), radar.binds()), ("RADAR.MV_PORTAL", vec!["RADAR", "MV_PORTAL"]));
+        assert!(
+            radar.rows().starts_with("SELECT v.\"NUM\", v.\"NUMERO_OCORRENCIA\","),
+            "{}",
+            radar.rows()
+        );
+        assert!(radar.rows().ends_with(
+            "FROM \"RADAR\".\"MV_PORTAL\" v ORDER BY v.\"NUM\", v.\"NUMERO_OCORRENCIA\", v.\"DATA_INICIO\""
+        ));
+        assert_eq!(
+            (radar.list().as_str(), radar.binds()),
+            ("RADAR.MV_PORTAL", vec!["RADAR", "MV_PORTAL"])
+        );
         let own = statements("mv_portal");
         assert!(own.stamp().contains("CURRENT_SCHEMA"));
         assert_eq!((own.list().as_str(), own.binds()), ("MV_PORTAL", vec!["MV_PORTAL"]));

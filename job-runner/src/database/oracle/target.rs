@@ -1,6 +1,9 @@
 //! From a Secret to what Oracle's client wants to know. Nothing here needs that client.
 
-use std::{fmt, path::{Path, PathBuf}};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
@@ -38,7 +41,8 @@ impl Target {
     /// When the Secret, or a key of it, is missing or malformed.
     pub fn from_secret(dir: &Path) -> Result<Self, SecretError> {
         let secret = Secret::read(Store::Database, dir, SCHEME)?;
-        let wrong = |key: &str, problem: &dyn fmt::Display| SecretError::new(Store::Database, dir, key, problem, SCHEME);
+        let wrong =
+            |key: &str, problem: &dyn fmt::Display| SecretError::new(Store::Database, dir, key, problem, SCHEME);
         let url = ConnectUrl::parse(secret.url.expose_secret()).map_err(|problem| wrong("url", &problem))?;
         let wallet = WALLETS.iter().any(|name| dir.join(name).exists());
         if url.is_tls() && secret.ca.is_some() && !wallet && !url.names_wallet() {
@@ -53,10 +57,17 @@ impl Target {
         let login = match (user, password) {
             (Some(user), Some(password)) => Some((user, password)),
             (None, None) if wallet => None,
-            (None, _) => return Err(wrong("username", &"is missing, the url names no user, and there is no wallet")),
+            (None, _) => {
+                return Err(wrong(
+                    "username",
+                    &"is missing, the url names no user, and there is no wallet",
+                ));
+            }
             (Some(_), None) => return Err(wrong("password", &"is missing, and the url has none")),
         };
-        let has_config = ["tnsnames.ora", "sqlnet.ora"].iter().any(|name| dir.join(name).exists());
+        let has_config = ["tnsnames.ora", "sqlnet.ora"]
+            .iter()
+            .any(|name| dir.join(name).exists());
         Ok(Self {
             connect_string: url.connect_string(wallet.then_some(dir)).into(),
             place: url.place(),
@@ -150,17 +161,29 @@ impl<'a> ConnectUrl<'a> {
         if hosts.is_empty() {
             return Err(Problem("names no host"));
         }
-        if !hosts.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-:,[]".contains(&b)) {
+        if !hosts
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._-:,[]".contains(&b))
+        {
             return Err(Problem("has a malformed host"));
         }
         if service.is_empty() {
             return Err(Problem("names no service"));
         }
-        if !service.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-$#:/".contains(&b)) {
+        if !service
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._-$#:/".contains(&b))
+        {
             return Err(Problem("has a malformed service"));
         }
         let parameters = query.split('&').filter(|parameter| !parameter.is_empty()).collect();
-        Ok(Self::Easy { is_tls, userinfo, hosts, service, parameters })
+        Ok(Self::Easy {
+            is_tls,
+            userinfo,
+            hosts,
+            service,
+            parameters,
+        })
     }
 
     fn is_tls(&self) -> bool {
@@ -178,20 +201,35 @@ impl<'a> ConnectUrl<'a> {
     }
 
     fn user(&self) -> Option<String> {
-        let Self::Easy { userinfo: Some(userinfo), .. } = self else { return None };
+        let Self::Easy {
+            userinfo: Some(userinfo),
+            ..
+        } = self
+        else {
+            return None;
+        };
         let user = userinfo.split_once(':').map_or(*userinfo, |(user, _)| user);
         (!user.is_empty()).then(|| decode(user))
     }
 
     fn password(&self) -> Option<String> {
-        let Self::Easy { userinfo: Some(userinfo), .. } = self else { return None };
+        let Self::Easy {
+            userinfo: Some(userinfo),
+            ..
+        } = self
+        else {
+            return None;
+        };
         userinfo.split_once(':').map(|(_, password)| decode(password))
     }
 
     /// The password in both its spellings.
     fn passwords(&self) -> impl Iterator<Item = String> {
         let written = match self {
-            Self::Easy { userinfo: Some(userinfo), .. } => userinfo.split_once(':').map(|(_, password)| password.to_owned()),
+            Self::Easy {
+                userinfo: Some(userinfo),
+                ..
+            } => userinfo.split_once(':').map(|(_, password)| password.to_owned()),
             _ => None,
         };
         self.password().into_iter().chain(written)
@@ -201,7 +239,13 @@ impl<'a> ConnectUrl<'a> {
     fn connect_string(&self, wallet: Option<&Path>) -> String {
         let (is_tls, hosts, service, parameters) = match self {
             Self::Verbatim(text) => return (*text).to_owned(),
-            Self::Easy { is_tls, hosts, service, parameters, .. } => (*is_tls, hosts, service, parameters),
+            Self::Easy {
+                is_tls,
+                hosts,
+                service,
+                parameters,
+                ..
+            } => (*is_tls, hosts, service, parameters),
         };
         let mut all: Vec<String> = parameters.iter().map(|parameter| (*parameter).to_owned()).collect();
         if !has(parameters, "connect_timeout") {
@@ -230,7 +274,12 @@ impl<'a> ConnectUrl<'a> {
 }
 
 fn has(parameters: &[&str], name: &str) -> bool {
-    parameters.iter().any(|parameter| parameter.split('=').next().is_some_and(|own| own.eq_ignore_ascii_case(name)))
+    parameters.iter().any(|parameter| {
+        parameter
+            .split('=')
+            .next()
+            .is_some_and(|own| own.eq_ignore_ascii_case(name))
+    })
 }
 
 fn decode(text: &str) -> String {
@@ -247,7 +296,8 @@ mod tests {
 
     fn target(keys: &[(&str, &str)]) -> Result<(Target, PathBuf), SecretError> {
         let dir = tempfile::tempdir().unwrap();
-        keys.iter().for_each(|(key, value)| fs::write(dir.path().join(key), value).unwrap());
+        keys.iter()
+            .for_each(|(key, value)| fs::write(dir.path().join(key), value).unwrap());
         let path = dir.path().to_owned();
         Target::from_secret(dir.path()).map(|target| (target, path))
     }
@@ -258,9 +308,18 @@ mod tests {
     fn urls_become_what_oracles_client_expects() {
         for (url, expected) in [
             ("oracle://db:1521/RADAR", "//db:1521/RADAR?connect_timeout=10"),
-            ("oracle://db1:1521,db2:1521/radar.example?connect_timeout=3", "//db1:1521,db2:1521/radar.example?connect_timeout=3"),
-            ("oracle+tcps://db/RADAR", "tcps://db/RADAR?connect_timeout=10&ssl_server_dn_match=yes"),
-            ("tcps://db/RADAR?ssl_server_dn_match=no", "tcps://db/RADAR?ssl_server_dn_match=no&connect_timeout=10"),
+            (
+                "oracle://db1:1521,db2:1521/radar.example?connect_timeout=3",
+                "//db1:1521,db2:1521/radar.example?connect_timeout=3",
+            ),
+            (
+                "oracle+tcps://db/RADAR",
+                "tcps://db/RADAR?connect_timeout=10&ssl_server_dn_match=yes",
+            ),
+            (
+                "tcps://db/RADAR?ssl_server_dn_match=no",
+                "tcps://db/RADAR?ssl_server_dn_match=no&connect_timeout=10",
+            ),
             ("db:1521/RADAR", "//db:1521/RADAR?connect_timeout=10"),
             ("//db/RADAR", "//db/RADAR?connect_timeout=10"),
             ("(DESCRIPTION=(ADDRESS=…))", "(DESCRIPTION=(ADDRESS=…))"),
@@ -283,18 +342,31 @@ mod tests {
             ("h:1521", "names no service"),
         ] {
             let error = target(&[("url", url), LOGIN[0], LOGIN[1]]).unwrap_err().to_string();
-            assert!(error.contains(expected) && error.contains("oracle://host:1521/SERVICE"), "{url}: {error}");
+            assert!(
+                error.contains(expected) && error.contains("oracle://host:1521/SERVICE"),
+                "{url}: {error}"
+            );
         }
     }
 
     #[test]
     fn a_wallet_among_the_keys_is_used_and_logs_on_when_nobody_else_does() {
-        let (target_, dir) = target(&[("url", "oracle+tcps://db/RADAR"), ("cwallet.sso", "x"), ("sqlnet.ora", "x")]).unwrap();
-        let expected = format!("tcps://db/RADAR?connect_timeout=10&wallet_location={}&ssl_server_dn_match=yes", dir.display());
+        let (target_, dir) = target(&[
+            ("url", "oracle+tcps://db/RADAR"),
+            ("cwallet.sso", "x"),
+            ("sqlnet.ora", "x"),
+        ])
+        .unwrap();
+        let expected = format!(
+            "tcps://db/RADAR?connect_timeout=10&wallet_location={}&ssl_server_dn_match=yes",
+            dir.display()
+        );
         assert_eq!(target_.connect_string().expose_secret(), expected);
         assert!(target_.login().is_none());
         assert_eq!(target_.config_dir(), Some(dir.as_path()));
-        let error = target(&[("url", "oracle+tcps://db/RADAR"), LOGIN[0], LOGIN[1], ("ca.crt", "x")]).unwrap_err().to_string();
+        let error = target(&[("url", "oracle+tcps://db/RADAR"), LOGIN[0], LOGIN[1], ("ca.crt", "x")])
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("cwallet.sso"), "{error}");
         let error = target(&[("url", "oracle://db/RADAR")]).unwrap_err().to_string();
         assert!(error.contains("key username is missing"), "{error}");
@@ -305,9 +377,19 @@ mod tests {
         let (target_, _) = target(&[("url", "oracle://u:c4n%40ry@h/S")]).unwrap();
         let passwords: Vec<_> = target_.passwords().iter().map(ExposeSecret::expose_secret).collect();
         assert_eq!(passwords, ["c4n@ry", "c4n%40ry"]);
-        assert_eq!(target_.login().map(|(user, password)| (user.as_str(), password.expose_secret())), Some(("u", "c4n@ry")));
+        assert_eq!(
+            target_
+                .login()
+                .map(|(user, password)| (user.as_str(), password.expose_secret())),
+            Some(("u", "c4n@ry"))
+        );
         let (target_, _) = target(&[("url", "oracle://u:old@h/S"), ("username", "v"), ("password", "new")]).unwrap();
-        assert_eq!(target_.login().map(|(user, password)| (user.as_str(), password.expose_secret())), Some(("v", "new")));
+        assert_eq!(
+            target_
+                .login()
+                .map(|(user, password)| (user.as_str(), password.expose_secret())),
+            Some(("v", "new"))
+        );
         assert_eq!(target_.place(), "h/S");
     }
 

@@ -32,7 +32,9 @@ impl Real {
     }
 
     fn sql(&self, sql: &str) {
-        self.connection.execute(sql, &[]).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        self.connection
+            .execute(sql, &[])
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 }
 
@@ -56,14 +58,22 @@ impl Backend for Real {
         for (key, value) in [("url", &dsn), ("username", &user), ("password", &password)] {
             fs::write(secret.path().join(key), value).unwrap();
         }
-        let backend = Self { connection, view: format!("MV_CONTRACT_{number}"), table: format!("CONTRACT_{number}"), secret };
+        let backend = Self {
+            connection,
+            view: format!("MV_CONTRACT_{number}"),
+            table: format!("CONTRACT_{number}"),
+            secret,
+        };
         backend.sql(&format!(
             "CREATE TABLE {} (id NUMBER, numero_ocorrencia VARCHAR2(50), codigo_ibge VARCHAR2(7), bairro VARCHAR2(200), latitude NUMBER, longitude NUMBER, \
              data_inicio DATE, tipo VARCHAR2(20), status_codigo VARCHAR2(10), ucs_afetadas NUMBER, equipes_designadas NUMBER, causa VARCHAR2(500 CHAR), \
              previsao_restabelecimento DATE)",
             backend.table
         ));
-        backend.sql(&format!("CREATE MATERIALIZED VIEW {} BUILD DEFERRED REFRESH COMPLETE ON DEMAND AS SELECT * FROM {}", backend.view, backend.table));
+        backend.sql(&format!(
+            "CREATE MATERIALIZED VIEW {} BUILD DEFERRED REFRESH COMPLETE ON DEMAND AS SELECT * FROM {}",
+            backend.view, backend.table
+        ));
         backend
     }
 
@@ -73,7 +83,10 @@ impl Backend for Real {
 
     async fn connect_to(&self, view: &str, columns: &str) -> Result<Oracle, DatabaseError> {
         let (view, columns) = names(view, columns);
-        Target::from_secret(self.secret.path()).unwrap().connect(&view, &columns, Duration::from_secs(60)).await
+        Target::from_secret(self.secret.path())
+            .unwrap()
+            .connect(&view, &columns, Duration::from_secs(60))
+            .await
     }
 
     fn source(&self, outages: &[(i64, Option<&str>)]) {
@@ -88,7 +101,10 @@ impl Backend for Real {
     fn refresh_takes(&self, time: Duration) {
         // Oracle refreshes as fast as it can; enough rows make it slow.
         if time > Duration::ZERO {
-            let insert = format!("INSERT INTO {} (id) SELECT 1000000 + level FROM dual CONNECT BY level <= 2000000", self.table);
+            let insert = format!(
+                "INSERT INTO {} (id) SELECT 1000000 + level FROM dual CONNECT BY level <= 2000000",
+                self.table
+            );
             self.sql(&insert);
         } else {
             self.sql(&format!("DELETE FROM {} WHERE id > 1000000", self.table));
@@ -97,7 +113,10 @@ impl Backend for Real {
     }
 
     fn refresh_from_outside(&self) {
-        let refresh = format!("BEGIN DBMS_MVIEW.REFRESH('{}', 'C', atomic_refresh => TRUE); END;", self.view);
+        let refresh = format!(
+            "BEGIN DBMS_MVIEW.REFRESH('{}', 'C', atomic_refresh => TRUE); END;",
+            self.view
+        );
         self.sql(&refresh);
     }
 

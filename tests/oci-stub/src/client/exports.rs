@@ -19,9 +19,11 @@ use std::{
     sync::{Arc, LazyLock, Mutex, PoisonError},
 };
 
-use chrono::{Datelike, Timelike};
 use super::{
-    handles::{Buffer, Described, Handle, Moment, SQLT_AFC, SQLT_CHR, SQLT_INT, SQLT_ODT, SQLT_TIMESTAMP, SQLT_TIMESTAMP_TZ, SQLT_VNU, Service, Session, Statement},
+    handles::{
+        Buffer, Described, Handle, Moment, SQLT_AFC, SQLT_CHR, SQLT_INT, SQLT_ODT, SQLT_TIMESTAMP, SQLT_TIMESTAMP_TZ,
+        SQLT_VNU, Service, Session, Statement,
+    },
     link::Link,
 };
 use crate::{
@@ -30,6 +32,7 @@ use crate::{
     tokens::{binds, tokens},
     value::Value,
 };
+use chrono::{Datelike, Timelike};
 
 const SUCCESS: c_int = 0;
 const SUCCESS_WITH_INFO: c_int = 1;
@@ -44,7 +47,13 @@ const HTYPE_SESSION: u32 = 9;
 
 /// Not Oracle's library, but as much of version 19.3 as is needed.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn OCIClientVersion(major: *mut c_int, minor: *mut c_int, update: *mut c_int, patch: *mut c_int, port: *mut c_int) {
+pub unsafe extern "C" fn OCIClientVersion(
+    major: *mut c_int,
+    minor: *mut c_int,
+    update: *mut c_int,
+    patch: *mut c_int,
+    port: *mut c_int,
+) {
     for (target, number) in [(major, 19), (minor, 3), (update, 0), (patch, 0), (port, 0)] {
         unsafe { target.write(number) };
     }
@@ -58,21 +67,39 @@ thread_local! {
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn OCIThreadKeyInit(_: *mut c_void, _: *mut c_void, key: *mut *mut c_void, _: *mut c_void) -> c_int {
+pub unsafe extern "C" fn OCIThreadKeyInit(
+    _: *mut c_void,
+    _: *mut c_void,
+    key: *mut *mut c_void,
+    _: *mut c_void,
+) -> c_int {
     unsafe { key.write(allocate(Handle::Other)) };
     SUCCESS
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn OCIThreadKeyGet(_: *mut c_void, _: *mut c_void, key: *mut c_void, value: *mut *mut c_void) -> c_int {
+pub unsafe extern "C" fn OCIThreadKeyGet(
+    _: *mut c_void,
+    _: *mut c_void,
+    key: *mut c_void,
+    value: *mut *mut c_void,
+) -> c_int {
     // While the process ends, thread-locals may be gone already.
-    let found = KEYS.try_with(|keys| keys.borrow().get(&(key as usize)).copied()).ok().flatten();
+    let found = KEYS
+        .try_with(|keys| keys.borrow().get(&(key as usize)).copied())
+        .ok()
+        .flatten();
     unsafe { value.write(found.unwrap_or(0) as *mut c_void) };
     SUCCESS
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn OCIThreadKeySet(_: *mut c_void, _: *mut c_void, key: *mut c_void, value: *mut c_void) -> c_int {
+pub unsafe extern "C" fn OCIThreadKeySet(
+    _: *mut c_void,
+    _: *mut c_void,
+    key: *mut c_void,
+    value: *mut c_void,
+) -> c_int {
     let _ = KEYS.try_with(|keys| keys.borrow_mut().insert(key as usize, value as usize));
     SUCCESS
 }
@@ -100,7 +127,13 @@ pub unsafe extern "C" fn OCIEnvNlsCreate(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn OCIHandleAlloc(_: *const c_void, handle: *mut *mut c_void, kind: u32, _: usize, _: *mut *mut c_void) -> c_int {
+pub unsafe extern "C" fn OCIHandleAlloc(
+    _: *const c_void,
+    handle: *mut *mut c_void,
+    kind: u32,
+    _: usize,
+    _: *mut *mut c_void,
+) -> c_int {
     let fresh = match kind {
         HTYPE_ERROR => Handle::Error(Ora::new(0, "")),
         HTYPE_SVCCTX => Handle::Service(Service::default()),
@@ -121,9 +154,19 @@ pub unsafe extern "C" fn OCIHandleFree(handle: *mut c_void, _: u32) -> c_int {
 static MOMENTS: LazyLock<Mutex<HashMap<usize, usize>>> = LazyLock::new(Mutex::default);
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn OCIArrayDescriptorAlloc(_: *const c_void, descriptors: *mut *mut c_void, _: u32, count: u32, _: usize, _: *mut *mut c_void) -> c_int {
+pub unsafe extern "C" fn OCIArrayDescriptorAlloc(
+    _: *const c_void,
+    descriptors: *mut *mut c_void,
+    _: u32,
+    count: u32,
+    _: usize,
+    _: *mut *mut c_void,
+) -> c_int {
     let moments = Box::leak(vec![Moment::default(); count as usize].into_boxed_slice());
-    MOMENTS.lock().unwrap_or_else(PoisonError::into_inner).insert(moments.as_ptr() as usize, moments.len());
+    MOMENTS
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(moments.as_ptr() as usize, moments.len());
     for (at, moment) in moments.iter_mut().enumerate() {
         unsafe { descriptors.add(at).write(ptr::from_mut(moment).cast()) };
     }
@@ -133,14 +176,24 @@ pub unsafe extern "C" fn OCIArrayDescriptorAlloc(_: *const c_void, descriptors: 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn OCIArrayDescriptorFree(descriptors: *mut *mut c_void, _: u32) -> c_int {
     let first = unsafe { descriptors.read() };
-    if let Some(count) = MOMENTS.lock().unwrap_or_else(PoisonError::into_inner).remove(&(first as usize)) {
+    if let Some(count) = MOMENTS
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .remove(&(first as usize))
+    {
         drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(first.cast::<Moment>(), count)) });
     }
     SUCCESS
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn OCIDescriptorAlloc(_: *const c_void, descriptor: *mut *mut c_void, _: u32, _: usize, _: *mut *mut c_void) -> c_int {
+pub unsafe extern "C" fn OCIDescriptorAlloc(
+    _: *const c_void,
+    descriptor: *mut *mut c_void,
+    _: u32,
+    _: usize,
+    _: *mut *mut c_void,
+) -> c_int {
     unsafe { descriptor.write(allocate(Handle::Other)) };
     SUCCESS
 }
@@ -158,7 +211,13 @@ pub unsafe extern "C" fn OCINlsCharSetIdToName(_: *mut c_void, buffer: *mut c_ch
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn OCINlsNameMap(_: *mut c_void, buffer: *mut c_char, size: usize, _: *const c_char, _: u32) -> c_int {
+pub unsafe extern "C" fn OCINlsNameMap(
+    _: *mut c_void,
+    buffer: *mut c_char,
+    size: usize,
+    _: *const c_char,
+    _: u32,
+) -> c_int {
     write_text(buffer, size, "UTF-8");
     SUCCESS
 }
@@ -171,15 +230,32 @@ pub unsafe extern "C" fn OCINlsNumericInfoGet(_: *mut c_void, _: *mut c_void, va
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn OCIErrorGet(handle: *mut c_void, _: u32, _: *mut c_char, code: *mut i32, buffer: *mut c_char, size: u32, _: u32) -> c_int {
-    let Some(Handle::Error(ora)) = handle_at(handle) else { return ERROR };
+pub unsafe extern "C" fn OCIErrorGet(
+    handle: *mut c_void,
+    _: u32,
+    _: *mut c_char,
+    code: *mut i32,
+    buffer: *mut c_char,
+    size: u32,
+    _: u32,
+) -> c_int {
+    let Some(Handle::Error(ora)) = handle_at(handle) else {
+        return ERROR;
+    };
     unsafe { code.write(ora.code) };
     write_text(buffer, size as usize, &format!("{}\n", ora.message));
     SUCCESS
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn OCIAttrGet(handle: *const c_void, _: u32, target: *mut c_void, size: *mut u32, attribute: u32, _: *mut c_void) -> c_int {
+pub unsafe extern "C" fn OCIAttrGet(
+    handle: *const c_void,
+    _: u32,
+    target: *mut c_void,
+    size: *mut u32,
+    attribute: u32,
+    _: *mut c_void,
+) -> c_int {
     match (handle_at(handle.cast_mut()), attribute) {
         // OCI_ATTR_CHARSET_ID, OCI_ATTR_NCHARSET_ID
         (Some(Handle::Environment | Handle::Server(_)), 31 | 262) => put(target, AL32UTF8),
@@ -196,7 +272,9 @@ pub unsafe extern "C" fn OCIAttrGet(handle: *const c_void, _: u32, target: *mut 
         // OCI_ATTR_ERROR_IS_RECOVERABLE
         (Some(Handle::Error(_)), 472) => put(target, 0_i32),
         (Some(Handle::Statement(statement)), attribute) => statement_attribute(statement, attribute, target, size),
-        (Some(Handle::Parameter(described)), attribute) => column_attribute(unsafe { &**described }, attribute, target, size),
+        (Some(Handle::Parameter(described)), attribute) => {
+            column_attribute(unsafe { &**described }, attribute, target, size)
+        }
         _ => ERROR,
     }
 }
@@ -247,7 +325,14 @@ fn column_attribute(described: &Described, attribute: u32, target: *mut c_void, 
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn OCIAttrSet(handle: *mut c_void, _: u32, value: *mut c_void, size: u32, attribute: u32, _: *mut c_void) -> c_int {
+pub unsafe extern "C" fn OCIAttrSet(
+    handle: *mut c_void,
+    _: u32,
+    value: *mut c_void,
+    size: u32,
+    attribute: u32,
+    _: *mut c_void,
+) -> c_int {
     match (handle_at(handle), attribute) {
         (Some(Handle::Service(service)), 6) => service.server = value,
         (Some(Handle::Service(service)), 7) => service.session = value,
@@ -263,7 +348,13 @@ pub unsafe extern "C" fn OCIAttrSet(handle: *mut c_void, _: u32, value: *mut c_v
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn OCIServerAttach(server: *mut c_void, error: *mut c_void, connect_string: *const c_char, length: i32, _: u32) -> c_int {
+pub unsafe extern "C" fn OCIServerAttach(
+    server: *mut c_void,
+    error: *mut c_void,
+    connect_string: *const c_char,
+    length: i32,
+    _: u32,
+) -> c_int {
     let connect_string = text(connect_string.cast(), usize::try_from(length).unwrap_or(0));
     match Link::attach(&connect_string) {
         Ok(link) => {
@@ -285,9 +376,18 @@ pub unsafe extern "C" fn OCIServerDetach(server: *mut c_void, _: *mut c_void, _:
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn OCISessionBegin(service: *mut c_void, error: *mut c_void, session: *mut c_void, _: u32, _: u32) -> c_int {
+pub unsafe extern "C" fn OCISessionBegin(
+    service: *mut c_void,
+    error: *mut c_void,
+    session: *mut c_void,
+    _: u32,
+    _: u32,
+) -> c_int {
     let request = match handle_at(session) {
-        Some(Handle::Session(session)) => Request::Begin { user: session.user.clone(), password: session.password.clone() },
+        Some(Handle::Session(session)) => Request::Begin {
+            user: session.user.clone(),
+            password: session.password.clone(),
+        },
         _ => return ERROR,
     };
     match call(service, &request) {
@@ -314,7 +414,15 @@ pub unsafe extern "C" fn OCISessionEnd(service: *mut c_void, error: *mut c_void,
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn OCIServerRelease2(_: *mut c_void, _: *mut c_void, buffer: *mut c_char, size: u32, _: u8, version: *mut u32, _: u32) -> c_int {
+pub unsafe extern "C" fn OCIServerRelease2(
+    _: *mut c_void,
+    _: *mut c_void,
+    buffer: *mut c_char,
+    size: u32,
+    _: u8,
+    version: *mut u32,
+    _: u32,
+) -> c_int {
     if !buffer.is_null() {
         write_text(buffer, size as usize, "OCI stub, not Oracle");
     }
@@ -340,7 +448,13 @@ pub unsafe extern "C" fn OCIStmtPrepare2(
     };
     let bind_names = binds(&tokens);
     // As in OCI_STMT_…; others are of no type.
-    let kind = match sql.split_whitespace().next().unwrap_or_default().to_ascii_uppercase().as_str() {
+    let kind = match sql
+        .split_whitespace()
+        .next()
+        .unwrap_or_default()
+        .to_ascii_uppercase()
+        .as_str()
+    {
         "SELECT" => 1,
         "UPDATE" => 2,
         "DELETE" => 3,
@@ -378,7 +492,9 @@ pub unsafe extern "C" fn OCIStmtGetBindInfo(
     duplicates: *mut u8,
     _: *mut *mut c_void,
 ) -> c_int {
-    let Some(Handle::Statement(statement)) = handle_at(statement) else { return ERROR };
+    let Some(Handle::Statement(statement)) = handle_at(statement) else {
+        return ERROR;
+    };
     let start = start.saturating_sub(1) as usize;
     let rest = statement.bind_names.get(start..).unwrap_or_default();
     if rest.is_empty() {
@@ -413,8 +529,17 @@ pub unsafe extern "C" fn OCIBindByPos2(
     _: *mut u32,
     _: u32,
 ) -> c_int {
-    let Some(Handle::Statement(statement)) = handle_at(statement) else { return ERROR };
-    let buffer = Buffer { value, size: usize::try_from(size).unwrap_or(0), kind, indicator: indicator.cast(), length, code };
+    let Some(Handle::Statement(statement)) = handle_at(statement) else {
+        return ERROR;
+    };
+    let buffer = Buffer {
+        value,
+        size: usize::try_from(size).unwrap_or(0),
+        kind,
+        indicator: indicator.cast(),
+        length,
+        code,
+    };
     match statement.binds.get_mut((position as usize).wrapping_sub(1)) {
         Some(slot) => *slot = Some(buffer),
         None => return fail(error, Ora::new(1036, "illegal variable name/number")),
@@ -437,8 +562,17 @@ pub unsafe extern "C" fn OCIDefineByPos2(
     code: *mut u16,
     _: u32,
 ) -> c_int {
-    let Some(Handle::Statement(statement)) = handle_at(statement) else { return ERROR };
-    let buffer = Buffer { value, size: usize::try_from(size).unwrap_or(0), kind, indicator: indicator.cast(), length, code };
+    let Some(Handle::Statement(statement)) = handle_at(statement) else {
+        return ERROR;
+    };
+    let buffer = Buffer {
+        value,
+        size: usize::try_from(size).unwrap_or(0),
+        kind,
+        indicator: indicator.cast(),
+        length,
+        code,
+    };
     match statement.defines.get_mut((position as usize).wrapping_sub(1)) {
         Some(slot) => *slot = Some(buffer),
         None => return fail(error, Ora::new(1007, "variable not in select list")),
@@ -448,8 +582,16 @@ pub unsafe extern "C" fn OCIDefineByPos2(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn OCIParamGet(statement: *const c_void, _: u32, error: *mut c_void, parameter: *mut *mut c_void, position: u32) -> c_int {
-    let Some(Handle::Statement(statement)) = handle_at(statement.cast_mut()) else { return ERROR };
+pub unsafe extern "C" fn OCIParamGet(
+    statement: *const c_void,
+    _: u32,
+    error: *mut c_void,
+    parameter: *mut *mut c_void,
+    position: u32,
+) -> c_int {
+    let Some(Handle::Statement(statement)) = handle_at(statement.cast_mut()) else {
+        return ERROR;
+    };
     match statement.columns.get((position as usize).wrapping_sub(1)) {
         Some(described) => {
             unsafe { parameter.write(allocate(Handle::Parameter(described))) };
@@ -470,12 +612,17 @@ pub unsafe extern "C" fn OCIStmtExecute(
     _: *mut c_void,
     _: u32,
 ) -> c_int {
-    let Some(Handle::Statement(statement)) = handle_at(statement) else { return ERROR };
+    let Some(Handle::Statement(statement)) = handle_at(statement) else {
+        return ERROR;
+    };
     if statement.binds.iter().any(Option::is_none) {
         return fail(error, Ora::new(1008, "not all variables bound"));
     }
     let binds = statement.binds.iter().flatten().map(read_bind).collect();
-    let request = Request::Execute { sql: statement.sql.clone(), binds };
+    let request = Request::Execute {
+        sql: statement.sql.clone(),
+        binds,
+    };
     match call(service, &request) {
         Ok(Response::Opened { cursor, columns }) => {
             statement.cursor = Some(cursor);
@@ -495,10 +642,21 @@ pub unsafe extern "C" fn OCIStmtExecute(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn OCIStmtFetch2(statement: *mut c_void, error: *mut c_void, rows: u32, _: u16, _: i32, _: u32) -> c_int {
-    let Some(Handle::Statement(statement)) = handle_at(statement) else { return ERROR };
+pub unsafe extern "C" fn OCIStmtFetch2(
+    statement: *mut c_void,
+    error: *mut c_void,
+    rows: u32,
+    _: u16,
+    _: i32,
+    _: u32,
+) -> c_int {
+    let Some(Handle::Statement(statement)) = handle_at(statement) else {
+        return ERROR;
+    };
     statement.fetched = 0;
-    let Some(cursor) = statement.cursor else { return fail(error, Ora::new(1002, "fetch out of sequence")) };
+    let Some(cursor) = statement.cursor else {
+        return fail(error, Ora::new(1002, "fetch out of sequence"));
+    };
     match call(statement.service, &Request::Fetch { cursor, rows }) {
         Ok(Response::Rows { rows: batch }) => {
             for (at, row) in batch.iter().enumerate() {
@@ -517,7 +675,13 @@ pub unsafe extern "C" fn OCIStmtFetch2(statement: *mut c_void, error: *mut c_voi
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn OCIStmtRelease(statement: *mut c_void, _: *mut c_void, _: *const c_char, _: u32, _: u32) -> c_int {
+pub unsafe extern "C" fn OCIStmtRelease(
+    statement: *mut c_void,
+    _: *mut c_void,
+    _: *const c_char,
+    _: u32,
+    _: u32,
+) -> c_int {
     if let Some(Handle::Statement(own)) = handle_at(statement)
         && let Some(cursor) = own.cursor
     {
@@ -545,7 +709,9 @@ pub unsafe extern "C" fn OCIPing(service: *mut c_void, error: *mut c_void, _: u3
 /// Comes from another thread than the one that is waiting in a call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn OCIBreak(service: *mut c_void, error: *mut c_void) -> c_int {
-    let Some(Handle::Service(own)) = handle_at(service) else { return ERROR };
+    let Some(Handle::Service(own)) = handle_at(service) else {
+        return ERROR;
+    };
     if let Some(ora) = own.break_fault.clone() {
         return fail(error, ora);
     }
@@ -557,7 +723,14 @@ pub unsafe extern "C" fn OCIBreak(service: *mut c_void, error: *mut c_void) -> c
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn OCIDateTimeGetDate(_: *mut c_void, _: *mut c_void, moment: *const c_void, year: *mut i16, month: *mut u8, day: *mut u8) -> c_int {
+pub unsafe extern "C" fn OCIDateTimeGetDate(
+    _: *mut c_void,
+    _: *mut c_void,
+    moment: *const c_void,
+    year: *mut i16,
+    month: *mut u8,
+    day: *mut u8,
+) -> c_int {
     let local = unsafe { (*moment.cast::<Moment>()).local };
     unsafe {
         year.write(i16::try_from(local.year()).unwrap_or(0));
@@ -588,7 +761,13 @@ pub unsafe extern "C" fn OCIDateTimeGetTime(
 }
 
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn OCIDateTimeGetTimeZoneOffset(_: *mut c_void, _: *mut c_void, moment: *const c_void, hours: *mut i8, minutes: *mut i8) -> c_int {
+pub unsafe extern "C" fn OCIDateTimeGetTimeZoneOffset(
+    _: *mut c_void,
+    _: *mut c_void,
+    moment: *const c_void,
+    hours: *mut i8,
+    minutes: *mut i8,
+) -> c_int {
     let east = unsafe { (*moment.cast::<Moment>()).east_minutes };
     unsafe {
         hours.write(i8::try_from(east / 60).unwrap_or(0));
@@ -612,7 +791,9 @@ fn handle_at<'a>(handle: *mut c_void) -> Option<&'a mut Handle> {
 }
 
 fn link_of(service: *mut c_void) -> Option<Arc<Link>> {
-    let Some(Handle::Service(service)) = handle_at(service) else { return None };
+    let Some(Handle::Service(service)) = handle_at(service) else {
+        return None;
+    };
     match handle_at(service.server) {
         Some(Handle::Server(link)) => link.clone(),
         _ => None,
@@ -684,7 +865,11 @@ fn read_bind(buffer: &Buffer) -> Value {
         SQLT_VNU => Value::Number(number::decode(unsafe { &*buffer.value.cast::<[u8; number::SIZE]>() })),
         SQLT_INT => Value::int(unsafe { buffer.value.cast::<i64>().read_unaligned() }),
         _ => {
-            let length = if buffer.length.is_null() { buffer.size } else { unsafe { buffer.length.read() as usize } };
+            let length = if buffer.length.is_null() {
+                buffer.size
+            } else {
+                unsafe { buffer.length.read() as usize }
+            };
             Value::Text(unsafe { slice::from_raw_parts(buffer.value.cast::<u8>(), length) }.to_vec())
         }
     }
@@ -714,17 +899,27 @@ fn write_value(buffer: &Buffer, at: usize, value: &Value) {
             let bytes = number::encode(decimal);
             unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), element, bytes.len()) };
         }
-        (SQLT_INT, Value::Number(decimal)) => unsafe { element.cast::<i64>().write_unaligned(decimal.parse().unwrap_or(0)) },
+        (SQLT_INT, Value::Number(decimal)) => unsafe {
+            element.cast::<i64>().write_unaligned(decimal.parse().unwrap_or(0))
+        },
         (SQLT_ODT, Value::Local(local)) => {
             let mut bytes = [0; 7];
             bytes[..2].copy_from_slice(&i16::try_from(local.year()).unwrap_or(0).to_ne_bytes());
-            bytes[2..].copy_from_slice(&[local.month(), local.day(), local.hour(), local.minute(), local.second()].map(small));
+            bytes[2..].copy_from_slice(
+                &[local.month(), local.day(), local.hour(), local.minute(), local.second()].map(small),
+            );
             unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), element, bytes.len()) };
         }
         (SQLT_TIMESTAMP | SQLT_TIMESTAMP_TZ, Value::Local(_) | Value::Zoned(..)) => {
             let moment = match value {
-                Value::Zoned(local, east_minutes) => Moment { local: *local, east_minutes: *east_minutes },
-                Value::Local(local) => Moment { local: *local, east_minutes: 0 },
+                Value::Zoned(local, east_minutes) => Moment {
+                    local: *local,
+                    east_minutes: *east_minutes,
+                },
+                Value::Local(local) => Moment {
+                    local: *local,
+                    east_minutes: 0,
+                },
                 _ => Moment::default(),
             };
             unsafe { (*element.cast::<*mut Moment>()).write(moment) };

@@ -34,7 +34,9 @@ impl Link {
             writer: Mutex::new(writer),
             alive: AtomicBool::new(true),
         };
-        let attach = Request::Attach { service: target.service.clone() };
+        let attach = Request::Attach {
+            service: target.service.clone(),
+        };
         match link.call(&attach, Some(target.timeout())) {
             Ok(_) => Ok(link),
             Err(ora) if ora.code == 3156 && !link.is_alive() => Err(Ora::new(12170, "TNS:Connect timeout occurred")),
@@ -102,7 +104,8 @@ fn is_timeout(error: &io::Error) -> bool {
 fn lost() -> Ora {
     Ora {
         code: 3113,
-        message: "ORA-03113: end-of-file on communication channel\nProcess ID: 4711\nSession ID: 42 Serial number: 7".to_owned(),
+        message: "ORA-03113: end-of-file on communication channel\nProcess ID: 4711\nSession ID: 42 Serial number: 7"
+            .to_owned(),
     }
 }
 
