@@ -8,11 +8,7 @@ use mapa_refresh_job_runner::database::{
     DatabaseError,
     oracle::{Oracle, Target},
 };
-use oci_stub::{
-    server::Server,
-    value::{Column, Kind, Value},
-    world::{View, World},
-};
+use oci_stub::{portal, server::Server, value::Value, world::View};
 use tempfile::TempDir;
 
 use crate::backend::{Backend, names};
@@ -39,32 +35,11 @@ impl Stub {
     }
 }
 
-const COLUMNS: [(&str, Kind); 13] = [
-    ("id", Kind::Number),
-    ("numero_ocorrencia", Kind::Varchar2(50)),
-    ("codigo_ibge", Kind::Varchar2(7)),
-    ("bairro", Kind::Varchar2(200)),
-    ("latitude", Kind::Number),
-    ("longitude", Kind::Number),
-    ("data_inicio", Kind::Date),
-    ("tipo", Kind::Varchar2(20)),
-    ("status_codigo", Kind::Varchar2(10)),
-    ("ucs_afetadas", Kind::Number),
-    ("equipes_designadas", Kind::Number),
-    ("causa", Kind::Varchar2(500)),
-    ("previsao_restabelecimento", Kind::Date),
-];
-
 impl Backend for Stub {
     type Session = Oracle;
 
     fn new() -> Self {
-        let mut world = World::new("RADAR", "radar", "contract");
-        let columns = COLUMNS.map(|(name, kind)| Column::new(name, kind)).to_vec();
-        world.views.insert(
-            ("RADAR".into(), "MV_PORTAL_PUBLICO".into()),
-            View::materialized(columns, Vec::new()),
-        );
+        let world = portal::database("radar", "contract");
         let server = Server::start(IpAddr::from([127, 0, 0, 1]), world).unwrap();
         let secret = tempfile::tempdir().unwrap();
         fs::write(
@@ -87,7 +62,7 @@ impl Backend for Stub {
         let rows = outages
             .iter()
             .map(|(id, cause)| {
-                let mut row = vec![Value::Null; COLUMNS.len()];
+                let mut row = vec![Value::Null; portal::columns().len()];
                 row[0] = Value::int(*id);
                 row[11] = cause.map_or(Value::Null, Value::text);
                 row

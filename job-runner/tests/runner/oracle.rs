@@ -5,10 +5,11 @@ use std::{fs, net::IpAddr, sync::Arc, time::Duration};
 use chrono::{NaiveDate, NaiveDateTime};
 use mapa_refresh_crds::report::{FaultClass, SuccessKind};
 use oci_stub::{
+    portal::{self, outage},
     protocol::Ora,
     server::Server,
-    value::{Column, Kind, Value},
-    world::{Effect, Fault, Logon, Point, View, World as OracleWorld},
+    value::{Kind, Value},
+    world::{Effect, Fault, Logon, Point},
 };
 
 use crate::world::{DATABASE_PASSWORD, Runner, Site, generation};
@@ -29,12 +30,7 @@ struct Oracle {
 
 impl Oracle {
     fn new() -> Self {
-        let mut database = OracleWorld::new("RADAR", USER, DATABASE_PASSWORD);
-        database.refreshers.push(USER.to_ascii_uppercase());
-        database.views.insert(
-            ("RADAR".into(), "MV_PORTAL_PUBLICO".into()),
-            View::materialized(columns(), Vec::new()),
-        );
+        let database = portal::database(USER, DATABASE_PASSWORD);
         let server = Server::start(IpAddr::from([127, 0, 0, 1]), database).unwrap();
         let site = Site::new();
         fs::create_dir(site.path("client")).unwrap();
@@ -86,46 +82,6 @@ impl Oracle {
     fn local_time(&self) -> NaiveDateTime {
         self.server.world(|world| world.sysdate())
     }
-}
-
-fn columns() -> Vec<Column> {
-    [
-        ("id", Kind::Number),
-        ("numero_ocorrencia", Kind::Varchar2(50)),
-        ("codigo_ibge", Kind::Varchar2(7)),
-        ("bairro", Kind::Varchar2(200)),
-        ("latitude", Kind::Number),
-        ("longitude", Kind::Number),
-        ("data_inicio", Kind::Date),
-        ("tipo", Kind::Varchar2(20)),
-        ("status_codigo", Kind::Char(10)),
-        ("ucs_afetadas", Kind::Decimal(10, 0)),
-        ("equipes_designadas", Kind::Number),
-        ("causa", Kind::Varchar2(500)),
-        ("previsao_restabelecimento", Kind::Date),
-        ("ultima_atualizacao", Kind::Date),
-    ]
-    .map(|(name, kind)| Column::new(name, kind))
-    .to_vec()
-}
-
-fn outage(id: i64, start: NaiveDateTime) -> Vec<Value> {
-    vec![
-        Value::int(id),
-        Value::text(&format!("OC-{id}")),
-        Value::text("1400100"),
-        Value::text("São Vicente"),
-        Value::Number("2.8235".into()),
-        Value::Number("-60.6758".into()),
-        Value::Local(start),
-        Value::text("NAO_PROGRAMADA"),
-        Value::text("E         "),
-        Value::int(10),
-        Value::int(1),
-        Value::Null,
-        Value::Null,
-        Value::Local(start),
-    ]
 }
 
 #[test]

@@ -14,6 +14,7 @@
 pub mod client;
 mod connect_string;
 pub mod number;
+pub mod portal;
 pub mod protocol;
 mod select;
 pub mod server;

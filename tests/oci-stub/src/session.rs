@@ -82,6 +82,7 @@ impl From<Ora> for End {
 impl Session {
     fn work(&mut self, mut stream: &TcpStream) {
         while let Ok(request) = self.inbox.recv() {
+            let began = Instant::now();
             let answer = match self.answer(request) {
                 Ok(None) => continue,
                 Ok(Some(answer)) => answer,
@@ -91,7 +92,9 @@ impl Session {
             while self.shared.stalled.load(Ordering::SeqCst) {
                 thread::sleep(Duration::from_millis(10));
             }
-            if send(&mut stream, &answer).is_err() {
+            let sent = send(&mut stream, &answer);
+            self.shared.world().busy += began.elapsed();
+            if sent.is_err() {
                 break;
             }
         }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use chrono::{DateTime, FixedOffset, NaiveDateTime, SubsecRound, Utc};
+use chrono::{DateTime, FixedOffset, NaiveDateTime, Offset, SubsecRound, Utc};
 
 use crate::{
     protocol::Ora,
@@ -39,6 +39,8 @@ pub struct World {
     pub statements: Vec<String>,
     /// Open sessions.
     pub sessions: Vec<u64>,
+    /// Time that sessions have spent on answers: what a database costs by itself.
+    pub busy: Duration,
     /// A warning at each logon.
     pub logon_warning: Option<Ora>,
 }
@@ -204,6 +206,7 @@ impl World {
             faults: Vec::new(),
             statements: Vec::new(),
             sessions: Vec::new(),
+            busy: Duration::ZERO,
             logon_warning: None,
         }
     }
@@ -221,8 +224,7 @@ impl World {
     /// SYSTIMESTAMP: the host's clock, to microseconds, with its offset.
     #[must_use]
     pub fn now(&self) -> DateTime<FixedOffset> {
-        let offset = FixedOffset::east_opt(self.utc_offset_minutes * 60)
-            .unwrap_or_else(|| FixedOffset::east_opt(0).unwrap_or_else(|| unreachable!()));
+        let offset = FixedOffset::east_opt(self.utc_offset_minutes * 60).unwrap_or(Utc.fix());
         (Utc::now() + self.clock_ahead).with_timezone(&offset).trunc_subsecs(6)
     }
 

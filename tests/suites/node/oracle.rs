@@ -4,9 +4,9 @@ use std::{net::IpAddr, sync::Arc};
 
 use mapa_refresh_tests::{images, redis};
 use oci_stub::{
+    portal,
     server::Server,
-    value::{Column, Kind, Value},
-    world::{Effect, Fault, Point, View, World as Database},
+    world::{Effect, Fault, Point, World as Database},
 };
 
 use crate::world::{Test, World, task};
@@ -77,46 +77,9 @@ fn life(world: &World) {
 
 /// Three outages, half an hour old.
 fn database() -> Database {
-    let mut database = Database::new("RADAR", "radar", PASSWORD);
-    let text = Kind::Varchar2(200);
-    let columns = [
-        ("id", Kind::Number),
-        ("numero_ocorrencia", text),
-        ("codigo_ibge", text),
-        ("bairro", text),
-        ("latitude", Kind::Number),
-        ("longitude", Kind::Number),
-        ("data_inicio", Kind::Date),
-        ("tipo", text),
-        ("status_codigo", text),
-        ("ucs_afetadas", Kind::Number),
-        ("equipes_designadas", Kind::Number),
-        ("causa", text),
-        ("previsao_restabelecimento", Kind::Date),
-    ]
-    .map(|(name, kind)| Column::new(name, kind));
+    let mut database = portal::database("radar", PASSWORD);
     let start = database.sysdate() - chrono::Duration::minutes(30);
-    let outage = |id: i64| {
-        vec![
-            Value::int(id),
-            Value::text(&format!("OC-{id}")),
-            Value::text("1400100"),
-            Value::text("São Vicente"),
-            Value::Number("2.8235".into()),
-            Value::Number("-60.6758".into()),
-            Value::Local(start),
-            Value::text("NAO_PROGRAMADA"),
-            Value::text("E"),
-            Value::int(10),
-            Value::int(1),
-            Value::Null,
-            Value::Null,
-        ]
-    };
-    let mut view = View::materialized(columns.to_vec(), Vec::new());
-    view.source = Arc::new((1..=3).map(outage).collect());
-    database
-        .views
-        .insert(("RADAR".into(), "MV_PORTAL_PUBLICO".into()), view);
+    let (owner, name) = portal::VIEW;
+    database.view(owner, name).source = Arc::new((1..=3).map(|id| portal::outage(id, start)).collect());
     database
 }
