@@ -99,7 +99,14 @@ impl Target {
     /// # Errors
     /// When the Secret, or a key of it, is missing or malformed.
     pub fn from_secret(dir: &Path) -> Result<Self, SecretError> {
-        let secret = Secret::read(Store::Cache, dir, SCHEME)?;
+        Self::new(Secret::read(Store::Cache, dir, SCHEME)?, dir)
+    }
+
+    /// The same, of a Secret that was read from `dir`.
+    ///
+    /// # Errors
+    /// When a key of it is missing or malformed.
+    pub fn new(secret: Secret, dir: &Path) -> Result<Self, SecretError> {
         let wrong = |key: &str, problem: &dyn fmt::Display| SecretError::new(Store::Cache, dir, key, problem, SCHEME);
         let url = Url::parse(secret.url.expose_secret()).map_err(|problem| wrong("url", &problem))?;
         // The library's own words could quote the url.

@@ -40,7 +40,14 @@ impl Target {
     /// # Errors
     /// When the Secret, or a key of it, is missing or malformed.
     pub fn from_secret(dir: &Path) -> Result<Self, SecretError> {
-        let secret = Secret::read(Store::Database, dir, SCHEME)?;
+        Self::new(&Secret::read(Store::Database, dir, SCHEME)?, dir)
+    }
+
+    /// The same, of a Secret that was read from `dir`.
+    ///
+    /// # Errors
+    /// When a key of it is missing or malformed.
+    pub fn new(secret: &Secret, dir: &Path) -> Result<Self, SecretError> {
         let wrong =
             |key: &str, problem: &dyn fmt::Display| SecretError::new(Store::Database, dir, key, problem, SCHEME);
         let url = ConnectUrl::parse(secret.url.expose_secret()).map_err(|problem| wrong("url", &problem))?;

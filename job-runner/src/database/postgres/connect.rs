@@ -44,7 +44,14 @@ impl Target {
     /// # Errors
     /// When the Secret, or a key of it, is missing or malformed.
     pub fn from_secret(dir: &Path) -> Result<Self, SecretError> {
-        let secret = Secret::read(Store::Database, dir, SCHEME)?;
+        Self::new(Secret::read(Store::Database, dir, SCHEME)?, dir)
+    }
+
+    /// The same, of a Secret that was read from `dir`.
+    ///
+    /// # Errors
+    /// When a key of it is missing or malformed.
+    pub fn new(secret: Secret, dir: &Path) -> Result<Self, SecretError> {
         let wrong =
             |key: &str, problem: &dyn std::fmt::Display| SecretError::new(Store::Database, dir, key, problem, SCHEME);
         let url = secret.url.expose_secret();
@@ -197,16 +204,41 @@ fn written_password(url: &str) -> Option<SecretString> {
     Some(password.to_owned().into())
 }
 
-/// Why the driver can't read the url: the name of the parameter, never its value.
+/// Why the driver can't read the url. Its own words quote what it takes for a parameter's name, which may be the rest of a password
+/// that was not escaped.
 struct Malformed<'a>(&'a tokio_postgres::Error);
+
+/// Parameters of libpq that the driver does not have: these may be named.
+const LIBPQ_ONLY: [&str; 8] = [
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "sslpassword",
+    "sslcrl",
+    "service",
+    "passfile",
+    "gssencmode",
+];
 
 impl std::fmt::Display for Malformed<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("is malformed")?;
-        match std::error::Error::source(self.0) {
-            Some(cause) => write!(f, " ({cause})"),
-            None => Ok(()),
+        let cause = std::error::Error::source(self.0)
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let is_unknown = |name: &&&str| cause == format!("unknown option `{name}`");
+        if let Some(name) = LIBPQ_ONLY.iter().find(is_unknown) {
+            return write!(
+                f,
+                "is malformed: the parameter {name} is not known here; certificates belong into the key ca.crt"
+            );
         }
+        f.write_str(if cause.starts_with("unknown option") {
+            "is malformed: after its ? is a parameter that is not known, or a password whose ?, @, / or # is not escaped (%3F, %40, %2F, %23)"
+        } else if cause.starts_with("invalid value for option") {
+            "is malformed: a parameter after its ? has a wrong value"
+        } else {
+            "is malformed: a ?, @, /, # or % of a password has to be escaped (%3F, %40, %2F, %23, %25)"
+        })
     }
 }
 
