@@ -6,14 +6,21 @@ use std::{
     os::unix::process::CommandExt,
     path::Path,
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Mutex, Once, Weak},
     thread,
     time::{Duration, Instant},
 };
 
+use mapa_refresh_tests::packages;
 use tempfile::TempDir;
 
 const BINARIES: &str = "/usr/lib/postgresql/15/bin";
+
+/// Installs what is missing, once for all tests of the process.
+fn ensure_packages() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| packages::ensure(&[packages::POSTGRES, packages::REDIS].concat()).unwrap());
+}
 
 /// Waits until `condition` holds; fails with `what` after 30 s.
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
@@ -57,6 +64,7 @@ impl Postgres {
 
     /// A server of one's own, to stop and to stall.
     pub fn start() -> Self {
+        ensure_packages();
         let folder = tempfile::Builder::new().prefix("runner-pg-").tempdir().unwrap();
         if is_root() {
             // PostgreSQL refuses root.
@@ -154,6 +162,7 @@ pub struct Redis {
 
 impl Redis {
     pub fn start(arguments: &[&str]) -> Self {
+        ensure_packages();
         // Between the choice of a port and its use somebody else may take it.
         (0..5).find_map(|_| Self::try_start(arguments)).expect("Redis starts")
     }
