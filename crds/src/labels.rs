@@ -25,6 +25,12 @@ pub const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 /// Annotation that the CronJob controller puts on each Job: the slot, RFC 3339.
 pub const SCHEDULED_TIMESTAMP: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
 
+/// Annotation on a policy: any new value asks for one run of each of its tasks.
+pub const REQUESTED_AT: &str = "mapa.radar.dev/requestedAt";
+
+/// Annotation that `kubectl create job --from` puts on a Job, and the operator on those that it creates: not started by the schedule.
+pub const INSTANTIATE: &str = "cronjob.kubernetes.io/instantiate";
+
 /// Longest name of a policy, in bytes: a CronJob's name may have 52, and the longest task takes 22 with its hyphen.
 pub const MAX_POLICY_NAME: usize = 30;
 

@@ -10,16 +10,31 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{policy::TaskName, report::FaultClass};
+use crate::{
+    policy::TaskName,
+    report::{FaultClass, Publications},
+};
 
 /// Most Jobs that a task's `countedRuns` names.
-pub const MAX_COUNTED_RUNS: usize = 12;
+pub const MAX_COUNTED_RUNS: usize = 8;
 
 /// Most templates whose pods are believed, per task: the newest, and those that an active run may still use.
 pub const MAX_ACCEPTED_TEMPLATES: usize = 3;
 
-/// Longest message of a task's `lastError`, in bytes of JSON, so that the status stays below 8 KiB.
-pub const MAX_ERROR_MESSAGE: usize = 384;
+/// Most bytes that a status takes as JSON. Where more is to be said, messages are shortened.
+pub const MAX_STATUS: usize = 8_192;
+
+/// Longest message of a task's `lastError`, in bytes of JSON.
+pub const MAX_ERROR_MESSAGE: usize = 320;
+
+/// Runs of which a task's status keeps how long they took.
+pub const MAX_OBSERVED_RUNS: usize = 12;
+
+/// Publications that a task's status keeps, because an account of the time since is not final yet.
+pub const MAX_OPEN_PUBLICATIONS: usize = 6;
+
+/// Calendar months of which the account of breaches is kept: the current one and the twelve before.
+pub const MAX_MONTHS: usize = 13;
 
 /// State of a policy as the operator last saw it.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
@@ -29,7 +44,7 @@ pub struct MapaRefreshPolicyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// Ready, Compliant and Suspended; a reason on every one.
+    /// Ready, Compliant, AtRisk, Feasible and Suspended; a reason on every one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -63,6 +78,12 @@ pub struct MapaRefreshPolicyStatus {
     #[serde(default)]
     pub retries: i32,
 
+    /// Seconds that Kubernetes took around the last runs that had a slot, of any task: from the slot to the Job's end, without the
+    /// run itself, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 12))]
+    pub recent_start_seconds: Vec<i32>,
+
     /// One entry per task of the policy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
@@ -78,10 +99,53 @@ pub struct MapaRefreshPolicyStatus {
     #[schemars(length(max = 256))]
     pub last_handled_request: Option<String>,
 
+    /// The runs of the last manual request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<ExtraRuns>,
+
+    /// The runs that were last started because waiting for the next slot would have exceeded the limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rescue: Option<ExtraRuns>,
+
     /// Hash of what the evidence is about: database kind, Secrets' names, view and key prefix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub target: Option<String>,
+
+    /// Since when the policy is about this target: what was published before proves nothing about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_since: Option<Time>,
+}
+
+/// Runs that the operator started beside the schedule, one Job per task: first the view, then what is built from it.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ExtraRuns {
+    /// What the names of the Jobs end in: `<cronjob>-<id>`. `r` and the deadline in minutes since 1970, or `q` and a hash of the
+    /// request.
+    #[schemars(length(max = 16))]
+    pub id: String,
+
+    /// When they were decided upon.
+    pub started_at: Time,
+
+    /// The tasks whose Job is still to be created.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub waiting: Vec<TaskName>,
+
+    /// The tasks whose Job was created and has not ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub running: Vec<TaskName>,
+
+    /// When the last of them ended; absent while they run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Time>,
+
+    /// True when one of them failed: those that come after it are not started.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub failed: bool,
 }
 
 /// State of one task.
@@ -158,7 +222,7 @@ pub struct TaskStatus {
 
     /// Short UIDs of the Jobs that still exist and are counted already.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 12))]
+    #[schemars(length(max = 8))]
     pub counted_runs: Vec<String>,
 
     /// Runs that ended at or before this moment are counted, even when `countedRuns` had no room left for them.
@@ -169,6 +233,26 @@ pub struct TaskStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 3))]
     pub accepted_templates: Vec<String>,
+
+    /// Since when the CronJob has had this schedule: earlier slots were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_since: Option<Time>,
+
+    /// Seconds that the last runs worked in their last attempt, newest first. Their high quantile is the run time that is
+    /// expected of the next.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 12))]
+    pub recent_run_seconds: Vec<i32>,
+
+    /// Publications since the account's settled moment and the last one before it, newest first, as in the run report:
+    /// `publishedAt` and `dataAsOf` of the newest in seconds since 1970, then the differences to each older one.
+    #[serde(default, skip_serializing_if = "Publications::is_empty")]
+    #[schemars(with = "Vec<i64>", length(max = 12))]
+    pub publications: Publications,
+
+    /// Most seconds by which two of the clocks that the last run met (database, node, operator) are apart; absent up to 60.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_skew_seconds: Option<i64>,
 }
 
 /// Why a run failed.
@@ -187,25 +271,96 @@ pub struct LastError {
     pub message: String,
 }
 
-/// Account of the breaches of the limit.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+/// Account of the breaches of the limit: what the public saw, from what is proved about every publication.
+///
+/// It reaches to `accountedUntil` and is brought forward whenever the status is written. The time after the last publication that
+/// is known may still turn out otherwise, because a run's report also tells of publications whose own reports were lost:
+/// what is final is kept in `settled`.
+#[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ComplianceAccount {
-    /// Times that the limit was exceeded.
+    /// Since when this account is kept.
+    pub since: Time,
+
+    /// Until when it reaches.
+    pub accounted_until: Time,
+
+    /// Everything since `since`.
+    #[serde(flatten)]
+    pub total: Tally,
+
+    /// Seconds during which the policy was suspended. They count as whatever the age of the data made them, too.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub seconds_suspended: i64,
+
+    /// Per calendar month of the policy's time zone, newest first: the current one and the twelve before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 13))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["month".into()]))]
+    pub months: Vec<MonthTally>,
+
+    /// What is final.
+    pub settled: SettledAccount,
+}
+
+/// The part of the account that no later evidence can change.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct SettledAccount {
+    /// Until when it reaches: the last moment up to which the publications of every document are known.
+    pub until: Time,
+
+    /// Whether the limit was exceeded just before that moment, so that a breach after it is the same one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_breach: bool,
+
+    /// Everything from the account's beginning to `until`.
+    #[serde(default)]
+    pub total: Tally,
+
+    /// The part of it that lies in the calendar month of `until`.
+    #[serde(default)]
+    pub month: Tally,
+}
+
+/// One calendar month of the account.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct MonthTally {
+    /// The month, `YYYY-MM`, in the policy's time zone.
+    #[schemars(length(max = 8))]
+    pub month: String,
+
+    /// What happened in it. A breach counts in the month in which it began.
+    #[serde(flatten)]
+    pub tally: Tally,
+}
+
+/// Sums over a stretch of time.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Tally {
+    /// Times that the limit began to be exceeded.
     #[serde(default)]
     pub breaches: i64,
 
-    /// Seconds during which the limit was exceeded.
+    /// Seconds during which the limit was exceeded, or nothing was published any more.
     #[serde(default)]
     pub seconds_in_breach: i64,
+
+    /// Seconds for which there is no evidence either way: before the first publication, and where what became of the published
+    /// data is not known. They are not counted as compliant.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub seconds_unproven: i64,
 
     /// Oldest that the published data has been, in seconds.
     #[serde(default)]
     pub worst_data_age_seconds: i64,
+}
 
-    /// Since when this account is kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<Time>,
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 /// Types of the conditions. States, not verbs.
@@ -215,6 +370,10 @@ pub enum ConditionType {
     Ready,
     /// The published data is younger than `maxDataAgeMinutes`.
     Compliant,
+    /// The limit will be exceeded unless something changes.
+    AtRisk,
+    /// The limit holds even when every retry is needed.
+    Feasible,
     /// The schedule is stopped by `spec.suspend`.
     Suspended,
 }
@@ -226,6 +385,8 @@ impl ConditionType {
         match self {
             Self::Ready => "Ready",
             Self::Compliant => "Compliant",
+            Self::AtRisk => "AtRisk",
+            Self::Feasible => "Feasible",
             Self::Suspended => "Suspended",
         }
     }
@@ -277,6 +438,10 @@ reasons! {
         CronJobContested,
         /// False: the API server refuses to create or repair a CronJob.
         CronJobRejected,
+        /// False: a Job of the name that a run beside the schedule would have belongs to somebody else.
+        JobConflict,
+        /// False: the API server refuses to create a Job beside the schedule.
+        JobRejected,
         /// False: a run found that a Secret or one of its keys is missing or malformed.
         SecretIncomplete,
         /// False: the database or the cache refuses the credentials.
@@ -303,6 +468,56 @@ reasons! {
         NeverPublished,
         /// False: a health-check found the published document missing or older than it was.
         PublishedDataLost,
+        /// False: runs ended, but nothing that can be believed was heard of what they published.
+        EvidenceMissing,
+        /// False: the evidence lies in the future, or is too old by one clock and not by another.
+        ClockSkew,
+        /// False: documents are published, but from a view that is not refreshed.
+        SourceStale,
+        /// False: the limit is exceeded while the policy is suspended.
+        SuspendedByPolicy,
+    }
+}
+
+reasons! {
+    /// Reasons of [`ConditionType::AtRisk`].
+    AtRiskReason {
+        /// False: the next run ends in time.
+        OnSchedule,
+        /// True: the limit is exceeded already, or nothing was published yet.
+        LimitExceeded,
+        /// True: the policy is suspended, and what is published ages.
+        SuspendedByPolicy,
+        /// True: a pod of a run cannot start.
+        PodCannotStart,
+        /// True: the last runs were refused for something that a person has to change.
+        RunnerMisconfigured,
+        /// True: a run takes longer than one attempt may.
+        RunHung,
+        /// True: a slot passed and no Job was created for it.
+        ScheduleMissed,
+        /// True: so many runs failed in a row that one more exceeds the limit.
+        ConsecutiveFailures,
+        /// True: the next run, at the duration that was observed, ends too late.
+        NextRunTooLate,
+        /// True: the clocks of database, node and operator are more than 60 s apart.
+        ClockSkew,
+        /// True: the policy cannot be carried out as written.
+        NotCarriedOut,
+    }
+}
+
+reasons! {
+    /// Reasons of [`ConditionType::Feasible`].
+    FeasibleReason {
+        /// True: the limit holds even when every retry is needed.
+        WithinLimit,
+        /// False: the limit holds only while runs succeed at once; retries may exceed it.
+        RetriesExceedLimit,
+        /// False: the interval alone, with an ordinary run, exceeds the limit.
+        IntervalExceedsLimit,
+        /// False: the policy cannot be carried out as written.
+        NotCarriedOut,
     }
 }
 

@@ -11,7 +11,10 @@ use std::{
 };
 
 use k8s_openapi::{
-    api::{batch::v1::CronJob, core::v1::ObjectReference},
+    api::{
+        batch::v1::{CronJob, Job},
+        core::v1::ObjectReference,
+    },
     jiff::{SignedDuration, Timestamp},
 };
 use kube::{
@@ -29,7 +32,13 @@ use mapa_refresh_crds::{
 use tracing::{debug, info, warn};
 
 use crate::{
-    desired::DesiredCronJob, error::Error, fingerprint::Uid, index::Index, observe::Observed, records::CronJobRecord,
+    desired::{self, DesiredCronJob},
+    error::Error,
+    extra_runs::WantedJob,
+    fingerprint::Uid,
+    index::Index,
+    observe::Observed,
+    records::{CronJobRecord, JobRecord},
     validate::Refusal,
 };
 
@@ -119,6 +128,71 @@ impl Writer {
             }
             Err(error) => refused_or_failed(ACTION, wanted, error).map(Some),
         }
+    }
+
+    /// Creates `jobs` beside the schedule, each controlled by the CronJob of its task. One whose CronJob is not there yet waits for it.
+    ///
+    /// Returns what cannot be done until somebody changes something, one entry per Job.
+    ///
+    /// # Errors
+    /// What may pass by itself. What was done until then is done; the next try goes on from there.
+    pub async fn jobs(
+        &self,
+        policy: &MapaRefreshPolicy,
+        jobs: &[WantedJob],
+        desired: &[DesiredCronJob],
+        index: &Index,
+        observed: &Observed,
+        now: Timestamp,
+    ) -> Result<Vec<Refusal>, Error> {
+        const ACTION: &str = "create a Job";
+        let api: Api<Job> = Api::namespaced(
+            self.client.clone(),
+            policy.metadata.namespace.as_deref().unwrap_or_default(),
+        );
+        let parameters = PostParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let mut refusals = Vec::new();
+        for wanted in jobs {
+            let Some((cron_job, record)) = desired
+                .iter()
+                .find(|cron_job| cron_job.task.name == wanted.task)
+                .zip(observed.cron_job(wanted.task).filter(|record| !record.deleting))
+            else {
+                continue;
+            };
+            let job = desired::job(cron_job, &record.uid_text, &wanted.id);
+            let name = job.metadata.name.clone().unwrap_or_default();
+            match in_time(ACTION, api.create(&parameters, &job)).await? {
+                Ok(created) => {
+                    info!(job = name, "started a run beside the schedule");
+                    index.wrote(&created, now);
+                }
+                Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                    let existing = in_time(ACTION, api.get(&name))
+                        .await?
+                        .map_err(|error| failed(ACTION, error))?;
+                    if JobRecord::read(&existing, now).is_some_and(|existing| existing.owner == Some(record.uid)) {
+                        index.wrote(&existing, now);
+                    } else {
+                        refusals.push(Refusal {
+                            reason: ReadyReason::JobConflict,
+                            message: format!(
+                                "Job {name} exists and belongs to somebody else, so it is left alone and no run is started: delete it"
+                            ),
+                        });
+                    }
+                }
+                Err(kube::Error::Api(status)) if is_refusal(&status) => refusals.push(Refusal {
+                    reason: ReadyReason::JobRejected,
+                    message: format!("the API server refuses to {ACTION}, {name}: {}", status.message),
+                }),
+                Err(error) => return Err(failed(ACTION, error)),
+            }
+        }
+        Ok(refusals)
     }
 
     async fn adopt_or_refuse(

@@ -15,7 +15,7 @@ use crate::{
     validate::{Plan, Refusal},
 };
 
-/// Longest message of a condition, in bytes of JSON: three of them and four tasks stay below 8 KiB.
+/// Longest message of a condition, in bytes of JSON.
 pub const MAX_MESSAGE: usize = 560;
 
 /// One condition, before it is known when it became so.

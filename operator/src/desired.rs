@@ -6,8 +6,8 @@
 use k8s_openapi::{
     api::{
         batch::v1::{
-            CronJob, CronJobSpec, JobSpec, JobTemplateSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement,
-            PodFailurePolicyOnPodConditionsPattern, PodFailurePolicyRule,
+            CronJob, CronJobSpec, Job, JobSpec, JobTemplateSpec, PodFailurePolicy,
+            PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyOnPodConditionsPattern, PodFailurePolicyRule,
         },
         core::v1::{
             Capabilities, Container, EnvVar, EnvVarSource, ObjectFieldSelector, PodSecurityContext, PodSpec,
@@ -155,6 +155,32 @@ fn cron_job(policy: &MapaRefreshPolicy, plan: &Plan, task: &TaskPlan, runner: &R
             },
         }),
         ..CronJob::default()
+    }
+}
+
+/// A Job of `cron_job`, as the schedule would make it, but called `<cronjob>-<id>`. The CronJob, of the UID `owner`, controls it.
+#[must_use]
+pub fn job(cron_job: &DesiredCronJob, owner: &str, id: &str) -> Job {
+    let template = cron_job.object.spec.as_ref().map(|spec| spec.job_template.clone());
+    let template = template.unwrap_or_default();
+    Job {
+        metadata: ObjectMeta {
+            name: Some(format!("{}-{id}", cron_job.name())),
+            namespace: cron_job.object.metadata.namespace.clone(),
+            labels: template.metadata.and_then(|metadata| metadata.labels),
+            annotations: Some(BTreeMap::from([(labels::INSTANTIATE.to_owned(), "manual".to_owned())])),
+            owner_references: Some(vec![OwnerReference {
+                api_version: CronJob::api_version(&()).into_owned(),
+                kind: CronJob::kind(&()).into_owned(),
+                name: cron_job.name().to_owned(),
+                uid: owner.to_owned(),
+                controller: Some(true),
+                block_owner_deletion: Some(true),
+            }]),
+            ..ObjectMeta::default()
+        },
+        spec: template.spec,
+        ..Job::default()
     }
 }
 

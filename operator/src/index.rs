@@ -122,8 +122,8 @@ impl Index {
     }
 
     /// What we wrote ourselves, so that the next look does not wait for the watch to tell it.
-    pub fn wrote(&self, cron_job: &CronJob, now: Timestamp) {
-        self.lock().apply(cron_job, now);
+    pub fn wrote<K: Indexed>(&self, object: &K, now: Timestamp) {
+        self.lock().apply(object, now);
     }
 
     /// Whether a policy of this name exists: what names no policy is not kept once it is gone.

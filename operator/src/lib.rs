@@ -3,6 +3,7 @@
 //! One reconcile reads as the pipeline in [`reconcile`]: observe → validate → desired → apply → fold → status. Only [`observe`] reads
 //! the caches, only [`apply`] writes; everything between is pure and gets the time as a parameter.
 
+pub mod account;
 pub mod apply;
 pub mod backoff;
 pub mod clock;
@@ -11,12 +12,17 @@ pub mod conditions;
 pub mod controller;
 pub mod desired;
 pub mod error;
+pub mod extra_runs;
+pub mod feasibility;
 pub mod fingerprint;
+pub mod forecast;
 pub mod index;
 pub mod observe;
 pub mod outcome;
+pub mod pace;
 pub mod reconcile;
 pub mod records;
+pub mod risk;
 pub mod run;
 pub mod schedule;
 pub mod settings;

@@ -9,7 +9,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use mapa_refresh_crds::{
     RunReport,
     policy::TaskName,
-    report::{FaultClass, Published, RunResult, Success, SuccessKind, clean},
+    report::{FaultClass, Publications, Published, RunResult, Success, SuccessKind, clean},
     status::{LastError, MAX_ERROR_MESSAGE},
 };
 
@@ -26,6 +26,19 @@ const DELETION_GRACE: Duration = Duration::from_secs(15);
 pub const POD_GRACE: Duration = Duration::from_secs(30);
 /// A container's end is told in whole seconds, cut off: it may have been almost a second later.
 const FINISHED_AT_RESOLUTION: SignedDuration = SignedDuration::from_millis(999);
+
+/// Code of a run that left no report.
+pub const REPORT_MISSING: &str = "ReportMissing";
+/// Code of a run whose report cannot be read.
+pub const REPORT_MALFORMED: &str = "ReportMalformed";
+/// Code of a run whose report speaks of another policy, task or pod.
+pub const REPORT_FOREIGN: &str = "ReportForeign";
+/// Code of a run whose pod is not of our template.
+pub const UNTRUSTED_POD: &str = "UntrustedPod";
+/// Code of a run that reports data of the future.
+pub const REPORT_FROM_FUTURE: &str = "ReportFromFuture";
+/// Seconds by which clocks may be apart before that is worth telling.
+const TOLERATED_SKEW: SignedDuration = SignedDuration::from_secs(60);
 
 /// Whose reports are believed.
 #[derive(Clone, Copy, Debug)]
@@ -64,12 +77,16 @@ pub struct Outcome {
     pub attempts: i32,
     /// Duration of the run, if it reported.
     pub duration_seconds: Option<i64>,
+    /// Duration of its last attempt, if it succeeded.
+    pub attempt_seconds: Option<i64>,
     /// Rows, or why it failed.
     pub result: Result<i64, LastError>,
     /// What a verified report proves about the data, for which target.
     pub evidence: Option<Evidence>,
     /// What a verified health-check found published.
     pub published: Option<Found>,
+    /// Seconds by which the clocks that the run met are apart, where that is worth telling.
+    pub clock_skew_seconds: Option<i64>,
 }
 
 /// Proof of the age of data.
@@ -77,6 +94,12 @@ pub struct Outcome {
 pub struct Evidence {
     /// When the data was true in the database: the oldest of what the clocks say.
     pub data_as_of: Timestamp,
+    /// When it was published or seen, at the latest.
+    pub published_at: Timestamp,
+    /// When the operator first knew of it.
+    pub seen: Timestamp,
+    /// Recent publications of the document, newest first.
+    pub publications: Publications,
     /// The target that the run worked on.
     pub target: String,
 }
@@ -158,15 +181,17 @@ fn with_word(run: &Run, pod: &PodRecord, end: &PodEnd, trust: Trust<'_>) -> Outc
         ended_at,
         attempts: 0,
         duration_seconds: None,
+        attempt_seconds: None,
         result: Err(error),
         evidence: None,
         published: None,
+        clock_skew_seconds: None,
     };
     let report = match &end.report {
         Ok(report) => report,
         Err(reason) => return failed(no_report(run, pod, end, reason)),
     };
-    if let Err(error) = believe(report, run.task, pod, trust) {
+    if let Err(error) = believe(report, run.task, pod, end, trust) {
         return failed(error);
     }
 
@@ -182,6 +207,9 @@ fn with_word(run: &Run, pod: &PodRecord, end: &PodEnd, trust: Trust<'_>) -> Outc
         RunResult::Succeeded(success) => {
             let evidence = Evidence {
                 data_as_of: oldest(success, end),
+                published_at: end.finished_at.min(end.first_seen),
+                seen: end.first_seen,
+                publications: report.publications.clone(),
                 target: report.target.clone(),
             };
             let result = match &run.job.ended {
@@ -195,7 +223,16 @@ fn with_word(run: &Run, pod: &PodRecord, end: &PodEnd, trust: Trust<'_>) -> Outc
     Outcome {
         ended_at,
         attempts: i32::try_from(report.attempts.len()).unwrap_or(i32::MAX),
-        duration_seconds: Some(i64::try_from(report.duration_ms.div_ceil(1_000)).unwrap_or(i64::MAX)),
+        duration_seconds: Some(seconds(report.duration_ms)),
+        attempt_seconds: report
+            .attempts
+            .last()
+            .filter(|_| result.is_ok())
+            .map(|attempt| seconds(attempt.duration_ms)),
+        clock_skew_seconds: match &report.result {
+            RunResult::Succeeded(success) => skew(success, end),
+            RunResult::Failed(_) => None,
+        },
         result,
         evidence,
         published: report.published.clone().map(|published| Found {
@@ -206,14 +243,24 @@ fn with_word(run: &Run, pod: &PodRecord, end: &PodEnd, trust: Trust<'_>) -> Outc
     }
 }
 
+fn seconds(milliseconds: u64) -> i64 {
+    i64::try_from(milliseconds.div_ceil(1_000)).unwrap_or(i64::MAX)
+}
+
 /// Whether the report comes from a pod of ours and speaks of this run.
-fn believe(report: &RunReport, task: TaskName, pod: &PodRecord, trust: Trust<'_>) -> Result<(), LastError> {
+fn believe(
+    report: &RunReport,
+    task: TaskName,
+    pod: &PodRecord,
+    end: &PodEnd,
+    trust: Trust<'_>,
+) -> Result<(), LastError> {
     let trusted = pod
         .evidence
         .is_some_and(|evidence| trust.templates.contains(&evidence.to_string()));
     if !trusted {
         return Err(fault(
-            "UntrustedPod",
+            UNTRUSTED_POD,
             "the pod's image, command, environment, volumes or service account differ from the CronJob's template: its report proves \
              nothing. Look for who created or changed the Job, or for a webhook that changes pods",
         ));
@@ -233,8 +280,17 @@ fn believe(report: &RunReport, task: TaskName, pod: &PodRecord, trust: Trust<'_>
     };
     if report.policy_uid != trust.policy_uid || report.task != task || *report.pod_uid != *pod.uid_text || !kind_fits {
         return Err(fault(
-            "ReportForeign",
+            REPORT_FOREIGN,
             "the report speaks of another policy, task or pod: it proves nothing. Look for who wrote the pod's termination message",
+        ));
+    }
+    if let RunResult::Succeeded(success) = &report.result
+        && success.data_as_of.0.duration_since(end.first_seen) > TOLERATED_SKEW
+    {
+        return Err(fault(
+            REPORT_FROM_FUTURE,
+            "the report says that the data was true at a moment that is still to come: it proves nothing. Synchronise the clocks of database \
+             and operator by NTP",
         ));
     }
     Ok(())
@@ -252,6 +308,19 @@ fn oldest(success: &Success, end: &PodEnd) -> Timestamp {
     success.data_as_of.0.min(before(finished)).min(before(end.first_seen))
 }
 
+/// Seconds by which the clocks of database, node and operator are apart, as far as one run can tell; `None` up to a minute.
+///
+/// The operator may see a run long after its end, so its clock speaks only against a node that is ahead of it.
+fn skew(success: &Success, end: &PodEnd) -> Option<i64> {
+    let since_true =
+        SignedDuration::try_from_secs_f64(success.age_seconds + success.elapsed_seconds).unwrap_or(SignedDuration::MAX);
+    let database = success.data_as_of.0.checked_add(since_true).ok()?;
+    let apart = database.duration_since(end.finished_at).abs();
+    let ahead = end.finished_at.duration_since(end.first_seen);
+    let most = apart.max(ahead);
+    (most > TOLERATED_SKEW).then_some(most.as_secs())
+}
+
 fn no_report(run: &Run, pod: &PodRecord, end: &PodEnd, reason: &str) -> LastError {
     if let Some(trouble) = &pod.trouble {
         return from_trouble(trouble);
@@ -261,9 +330,9 @@ fn no_report(run: &Run, pod: &PodRecord, end: &PodEnd, reason: &str) -> LastErro
     }
     fault(
         if reason.contains("no report in") {
-            "ReportMissing"
+            REPORT_MISSING
         } else {
-            "ReportMalformed"
+            REPORT_MALFORMED
         },
         &format!(
             "the runner's container ended with exit code {} and {reason}",
@@ -278,7 +347,7 @@ fn without_word(run: &Run, settled: Timestamp) -> Outcome {
     let error = match (&run.job.ended, trouble) {
         (_, Some(trouble)) => from_trouble(trouble),
         (Some(job), None) if job.complete => fault(
-            "ReportMissing",
+            REPORT_MISSING,
             "the Job is complete, but its pod was gone before its report could be read",
         ),
         (Some(job), None) => job_failed(job),
@@ -291,9 +360,11 @@ fn without_word(run: &Run, settled: Timestamp) -> Outcome {
         ended_at: run.job.ended.as_ref().map_or(settled, |job| job.at),
         attempts: 0,
         duration_seconds: None,
+        attempt_seconds: None,
         result: Err(error),
         evidence: None,
         published: None,
+        clock_skew_seconds: None,
     }
 }
 
@@ -475,6 +546,9 @@ mod tests {
             outcome.evidence.unwrap(),
             Evidence {
                 data_as_of: at(-60),
+                published_at: at(1),
+                seen: at(2),
+                publications: Publications::default(),
                 target: "t".into()
             }
         );
@@ -483,16 +557,37 @@ mod tests {
 
     #[test]
     fn f22_no_skewed_clock_makes_data_look_younger() {
-        for skew in [-300, -61, 0, 61, 300, 86_400] {
+        let skewed_by = |skew: i64| {
             let mut skewed = published();
             if let RunResult::Succeeded(success) = &mut skewed.result {
                 success.data_as_of = MicroTime(at(-60 + skew));
             }
-            let data_as_of = outcome(&run(Some((true, "")), vec![pod(Ok(skewed))]))
-                .evidence
-                .unwrap()
-                .data_as_of;
+            outcome(&run(Some((true, "")), vec![pod(Ok(skewed))]))
+        };
+        for (skew, told) in [
+            (-300, Some(300)),
+            (-62, Some(62)),
+            (0, None),
+            (59, None),
+            (70, Some(70)),
+        ] {
+            let outcome = skewed_by(skew);
+            let data_as_of = outcome.evidence.unwrap().data_as_of;
             assert!(data_as_of <= at(-59), "skew {skew}: {data_as_of}");
+            let near = |told: i64| outcome.clock_skew_seconds.is_some_and(|seen| (seen - told).abs() <= 1);
+            assert!(
+                told.map_or(outcome.clock_skew_seconds.is_none(), near),
+                "skew {skew}: {:?}",
+                outcome.clock_skew_seconds
+            );
+        }
+        // Data of a moment that is still to come proves nothing.
+        for skew in [300, 86_400] {
+            let outcome = skewed_by(skew);
+            assert_eq!(
+                (outcome.evidence, outcome.result.unwrap_err().code),
+                (None, "ReportFromFuture".to_owned())
+            );
         }
         let mut ahead = pod(Ok(published()));
         ahead.ended.as_mut().unwrap().finished_at = at(10_000);
@@ -509,8 +604,8 @@ mod tests {
     fn f16_a_forged_report_proves_nothing() {
         type Forgery = (&'static str, fn(&mut PodRecord));
         let forgeries: [Forgery; 6] = [
-            ("UntrustedPod", |p| p.evidence = None),
-            ("UntrustedPod", |p| {
+            (UNTRUSTED_POD, |p| p.evidence = None),
+            (UNTRUSTED_POD, |p| {
                 p.evidence = Some(
                     Fingerprint::of_evidence(
                         &serde_json::from_value(serde_json::json!({
@@ -521,10 +616,10 @@ mod tests {
                     .unwrap(),
                 )
             }),
-            ("ReportForeign", |p| p.uid_text = "other".into()),
-            ("ReportForeign", |p| change(p, |r| r.policy_uid = "other".into())),
-            ("ReportForeign", |p| change(p, |r| r.task = TaskName::RefreshMvPortal)),
-            ("ReportForeign", |p| {
+            (REPORT_FOREIGN, |p| p.uid_text = "other".into()),
+            (REPORT_FOREIGN, |p| change(p, |r| r.policy_uid = "other".into())),
+            (REPORT_FOREIGN, |p| change(p, |r| r.task = TaskName::RefreshMvPortal)),
+            (REPORT_FOREIGN, |p| {
                 change(p, |r| {
                     if let RunResult::Succeeded(s) = &mut r.result {
                         s.kind = SuccessKind::Healthy
@@ -547,12 +642,12 @@ mod tests {
     #[test]
     fn f19_a_missing_or_garbled_report_is_a_failed_run_with_a_reason() {
         let missing = "the runner left no report in its termination message";
-        assert_eq!(code(&run(Some((true, "")), vec![pod(Err(missing))])), "ReportMissing");
+        assert_eq!(code(&run(Some((true, "")), vec![pod(Err(missing))])), REPORT_MISSING);
         assert_eq!(
             code(&run(Some((true, "")), vec![pod(Err("the report has version 9"))])),
-            "ReportMalformed"
+            REPORT_MALFORMED
         );
-        assert_eq!(code(&run(Some((true, "")), vec![])), "ReportMissing");
+        assert_eq!(code(&run(Some((true, "")), vec![])), REPORT_MISSING);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The driver: observe → validate → desired → apply → fold → status → events.
+//! The driver: observe → validate → desired → apply → fold → Jobs beside the schedule → status → events.
 //!
 //! Level-based: nothing here depends on what triggered it, and every call may be a repeat after a crash.
 
@@ -26,13 +26,13 @@ use crate::{
     error::{Class, Error},
     fingerprint::Uid,
     index::Index,
-    observe::observe,
+    observe::{Observed, observe},
     records::PolicyKey,
     settings::RunnerSettings,
     status::{Facts, Folded, credentials, fold},
     transitions,
     undecodable::Undecodable,
-    validate::validate,
+    validate::{Refusal, validate},
 };
 
 /// A policy as the watch delivers it: perhaps undecodable, which concerns it alone.
@@ -78,7 +78,7 @@ pub async fn reconcile(policy: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
     let now = context.clock.now();
     let previous = policy.status.clone().unwrap_or_default();
 
-    let observed = observe(&context.index, &key, uid);
+    let mut observed = observe(&context.index, &key, uid);
     let credentials = credentials(&policy, &previous);
     let plan = validate(
         &key.namespace,
@@ -88,7 +88,7 @@ pub async fn reconcile(policy: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
         credentials,
         now,
     );
-    let (wanted, problems) = match &plan {
+    let (wanted, mut problems) = match &plan {
         Ok(plan) => {
             let wanted = desired(&policy, plan, &context.runner);
             let problems = context
@@ -99,19 +99,34 @@ pub async fn reconcile(policy: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
         }
         Err(_) => (Vec::new(), Vec::new()),
     };
+    let folded = |problems: &[Refusal], observed: &Observed| {
+        fold(Facts {
+            policy: &policy,
+            previous: &previous,
+            plan: plan.as_ref(),
+            desired: &wanted,
+            problems,
+            runs: &observed.runs,
+            now,
+        })
+    };
+    let mut outcome = folded(&problems, &observed);
+    if !outcome.jobs.is_empty() {
+        let writer = &context.writer;
+        let refused = writer
+            .jobs(&policy, &outcome.jobs, &wanted, &context.index, &observed, now)
+            .await?;
+        problems.extend(refused);
+        // What was created is now among what is there.
+        observed = observe(&context.index, &key, uid);
+        outcome = folded(&problems, &observed);
+    }
     let Folded {
         status,
         look_again,
         counted,
-    } = fold(Facts {
-        policy: &policy,
-        previous: &previous,
-        plan: plan.as_ref(),
-        desired: &wanted,
-        problems: &problems,
-        runs: &observed.runs,
-        now,
-    });
+        jobs: _,
+    } = outcome;
     if status != previous {
         context.write_status(&key, &policy, &previous, status).await?;
     }

@@ -109,6 +109,17 @@ impl Schedule {
             .unwrap_or(MINUTES_PER_HOUR)
     }
 
+    /// Last slot at or before `moment`.
+    #[must_use]
+    pub fn last_until(self, moment: Timestamp) -> Timestamp {
+        let minute = moment.as_second().div_euclid(60);
+        let last = (0..i64::from(MINUTES_PER_HOUR))
+            .map(|step| minute.saturating_sub(step))
+            .find(|minute| self.minutes >> minute.rem_euclid(60) & 1 == 1)
+            .unwrap_or(minute);
+        Timestamp::from_second(last.saturating_mul(60)).unwrap_or(moment)
+    }
+
     /// First slot after `now`.
     #[must_use]
     pub fn next_after(self, now: Timestamp) -> Timestamp {

@@ -2,30 +2,40 @@
 //!
 //! Level-based: folding the same facts again changes nothing, and a run that is gone never erases what it proved.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, time::Duration};
 
+use chrono_tz::Tz;
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use mapa_refresh_crds::{
     MapaRefreshPolicy, MapaRefreshPolicyStatus,
-    labels::cron_job_name,
+    labels::{REQUESTED_AT, cron_job_name},
     policy::TaskName,
-    report::code,
-    status::{MAX_ACCEPTED_TEMPLATES, MAX_COUNTED_RUNS, TaskStatus},
+    report::{Publication, Publications, clean, code},
+    status::{ConditionType, ExtraRuns, MAX_ACCEPTED_TEMPLATES, MAX_COUNTED_RUNS, MAX_STATUS, TaskStatus},
 };
 
 use crate::{
+    account::{self, Rules, Settle},
     compliance,
-    conditions::{self, whole_seconds},
+    conditions::{self, MAX_MESSAGE, whole_seconds},
     desired::DesiredCronJob,
+    extra_runs::{self, Rescue, WantedJob},
+    feasibility,
     fingerprint::Uid,
+    forecast::{ActiveRun, Forecast, Outlook},
     observe::Run,
     outcome::{Found, Outcome, Progress, Trust, progress},
+    pace,
     records::Trouble,
-    validate::{Credentials, Plan, Refusal},
+    risk,
+    validate::{Credentials, Plan, Refusal, max_data_age},
 };
 
 /// Runs in a row with rejected credentials after which only one run an hour may try again.
 const REJECTIONS: i32 = 2;
+
+/// A run that starts this much later than its slot was not slow: nothing fired the slot at all.
+const LONGEST_START_SECONDS: i64 = 300;
 
 /// Everything that a new status is made of.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +65,8 @@ pub struct Folded {
     pub look_again: Option<Timestamp>,
     /// Jobs whose runs this status has counted.
     pub counted: Vec<Uid>,
+    /// Jobs to create beside the schedule.
+    pub jobs: Vec<WantedJob>,
 }
 
 /// Folds what was observed into the previous status.
@@ -65,17 +77,22 @@ pub fn fold(facts: Facts<'_>) -> Folded {
         previous,
         plan,
         desired,
-        problems,
+        problems: _,
         runs,
         now,
     } = facts;
     let mut status = previous.clone();
     let generation = policy.metadata.generation;
     let spec_changed = status.observed_generation != generation;
+    if spec_changed {
+        // What the account is about may change: the time until now is judged by what held until now.
+        let rules = rules_as_written(policy, previous, plan.ok());
+        account_for(&mut status, previous, rules, Settle::Everything, now);
+    }
     status.observed_generation = generation;
-    retarget(&mut status, policy.spec.target());
+    retarget(&mut status, policy.spec.target(), now);
     if let Ok(plan) = plan {
-        status.tasks = planned_tasks(policy, plan, &status.tasks, desired);
+        status.tasks = planned_tasks(policy, plan, &status.tasks, desired, now);
     }
     if spec_changed {
         // A changed spec may have brought other credentials: one more rejection is needed to believe that it did not.
@@ -84,54 +101,277 @@ pub fn fold(facts: Facts<'_>) -> Folded {
         }
     }
 
-    let mut look_again: Vec<Timestamp> = Vec::new();
-    let mut counted = Vec::new();
-    let mut trouble: Option<Trouble> = None;
-    let mut found: Vec<Found> = Vec::new();
+    let rules = Rules {
+        limit_seconds: seconds(plan.map_or_else(|_| max_data_age(&policy.spec), |plan| plan.max_data_age)),
+        zone: plan.map_or(Tz::UTC, |plan| plan.time_zone),
+    };
+    let seen = count_all(policy, &mut status, runs, rules, now);
+    let mut look_again = seen.look_again.clone();
+    summarise(&mut status);
+    let jobs = judge(facts, &mut status, &seen, &mut look_again);
+    look_again.extend(plan.ok().and_then(|plan| plan.resumes_at));
+    shorten(&mut status);
+    if status != *previous {
+        // These move with the time: alone they are no reason to write.
+        account_for(&mut status, previous, rules, Settle::Proved, now);
+        status.next_schedule_time = next_slot(plan.ok(), now).or(status.next_schedule_time);
+        shorten(&mut status);
+    }
+    Folded {
+        status,
+        look_again: look_again.into_iter().filter(|moment| *moment > now).min(),
+        counted: seen.counted,
+        jobs,
+    }
+}
+
+/// Counts the runs of every task and takes what they prove.
+fn count_all(
+    policy: &MapaRefreshPolicy,
+    status: &mut MapaRefreshPolicyStatus,
+    runs: &[Run],
+    rules: Rules,
+    now: Timestamp,
+) -> Seen {
+    let target = Target {
+        name: status.target.clone().unwrap_or_default(),
+        since: status
+            .target_since
+            .as_ref()
+            .map_or(i64::MIN, |since| since.0.as_second()),
+        judged: compliance::judged(&status.tasks).map(|task| task.name).collect(),
+        limit_seconds: rules.limit_seconds,
+    };
+    let mut all = Seen::default();
     for task in &mut status.tasks {
         let templates = task.accepted_templates.clone();
         let trust = Trust {
             policy_uid: policy.metadata.uid.as_deref().unwrap_or_default(),
             templates: &templates,
         };
-        let target = status.target.as_deref().unwrap_or_default();
-        let seen = count_runs(task, runs, trust, target, now);
-        look_again.extend(seen.look_again);
-        counted.extend(seen.counted);
-        trouble = trouble.or(seen.trouble);
-        found.extend(seen.found.into_iter().filter(|found| found.target == target));
+        count_runs(task, runs, trust, &target, now, &mut all);
+        if !target.judged.contains(&task.name) {
+            task.publications = Publications::default();
+        }
     }
-    for found in found {
-        lower(&mut status.tasks, &found);
+    for seconds in &all.starts {
+        pace::remember(&mut status.recent_start_seconds, *seconds);
     }
+    for found in std::mem::take(&mut all.found) {
+        if found.target == target.name {
+            lower(&mut status.tasks, &found);
+        }
+    }
+    all
+}
 
-    summarise(&mut status);
-    let mut verdicts = vec![
-        conditions::ready(plan, problems, &status.tasks, trouble.as_ref()),
-        conditions::suspended(&policy.spec, now),
-    ];
-    let max_data_age = plan.map_or_else(|_| policy_limit(policy), |plan| plan.max_data_age);
-    let compliant = compliance::verdict(&status.tasks, max_data_age, now);
+/// Sets the conditions, and decides on runs beside the schedule.
+fn judge(
+    facts: Facts<'_>,
+    status: &mut MapaRefreshPolicyStatus,
+    seen: &Seen,
+    look_again: &mut Vec<Timestamp>,
+) -> Vec<WantedJob> {
+    let Facts {
+        policy,
+        plan,
+        problems,
+        runs,
+        now,
+        ..
+    } = facts;
+    let max_age = plan.map_or_else(|_| max_data_age(&policy.spec), |plan| plan.max_data_age);
+    let suspended = conditions::suspended(&policy.spec, now);
+    let compliant = compliance::verdict(&status.tasks, max_age, suspended.holds, now);
     let data_as_of = compliance::data_as_of(&status.tasks);
     status.data_as_of = data_as_of.map(whole_seconds);
-    status.compliant_until = data_as_of.map(|moment| whole_seconds(compliance::compliant_until(moment, max_data_age)));
+    status.compliant_until = data_as_of.map(|moment| whole_seconds(compliance::compliant_until(moment, max_age)));
     if compliant.holds
         && let Some(until) = &status.compliant_until
     {
-        look_again.push(until.0 + std::time::Duration::from_millis(1));
+        look_again.push(until.0 + Duration::from_millis(1));
     }
-    verdicts.insert(1, compliant);
-    conditions::set(&mut status.conditions, verdicts, generation, now);
-    look_again.extend(plan.ok().and_then(|plan| plan.resumes_at));
+    let ready = conditions::ready(plan, problems, &status.tasks, seen.trouble.as_ref());
+    let generation = policy.metadata.generation;
+    let Ok(plan) = plan else {
+        let verdicts = [
+            ready,
+            compliant,
+            suspended,
+            feasibility::not_carried_out(),
+            risk::not_carried_out(),
+        ];
+        conditions::set(&mut status.conditions, verdicts, generation, now);
+        status.worst_case_data_age_seconds = None;
+        return Vec::new();
+    };
 
-    if status != *previous {
-        // It moves with every slot: alone it is no reason to write.
-        status.next_schedule_time = next_slot(plan.ok(), now).or(status.next_schedule_time);
+    let feasible = feasibility::feasibility(plan, &status.tasks, &status.recent_start_seconds);
+    status.worst_case_data_age_seconds = Some(i64::from(feasible.worst.total()));
+    conditions::set(&mut status.conditions, [ready, compliant, suspended], generation, now);
+    let slots: Vec<(TaskName, Timestamp)> = runs.iter().filter_map(|run| Some((run.task, run.job.slot?))).collect();
+    let (tasks, starts) = (status.tasks.clone(), status.recent_start_seconds.clone());
+    let forecast = Forecast {
+        plan,
+        tasks: &tasks,
+        recent_start_seconds: &starts,
+        active: &seen.active,
+        slots: &slots,
+        now,
+    };
+    let documents: Vec<TaskName> = compliance::judged(&tasks).map(|task| task.name).collect();
+    let missed = plan
+        .tasks
+        .iter()
+        .filter(|task| task.name.is_data_task() || documents.contains(&task.name))
+        .find_map(|task| Some((task.name, forecast.missed_slot(task.name)?)));
+    look_again.extend(plan.tasks.iter().filter_map(|task| forecast.next_slot_check(task.name)));
+    look_again.extend(
+        forecast
+            .healthy()
+            .map(|run| forecast.overdue_at(run) + Duration::from_millis(1)),
+    );
+
+    let outlook = Outlook {
+        forecast,
+        documents: &documents,
+        feasibility: &feasible,
+        missed,
+    };
+    let jobs = start_extra_runs(facts, outlook, status, seen, look_again);
+    let compliant_until = status.compliant_until.as_ref().map(|until| until.0);
+    let verdicts = [
+        risk::verdict(outlook, compliant_until, seen.trouble.as_ref(), status.rescue.as_ref()),
+        feasibility::verdict(plan, &feasible),
+    ];
+    conditions::set(&mut status.conditions, verdicts, generation, now);
+    jobs
+}
+
+/// Brings requested and rescuing runs forward, and begins them where there is a reason.
+fn start_extra_runs(
+    facts: Facts<'_>,
+    outlook: Outlook<'_>,
+    status: &mut MapaRefreshPolicyStatus,
+    seen: &Seen,
+    look_again: &mut Vec<Timestamp>,
+) -> Vec<WantedJob> {
+    let Facts {
+        policy,
+        previous,
+        runs,
+        now,
+        ..
+    } = facts;
+    let counted: Vec<extra_runs::Counted<'_>> = seen
+        .ended
+        .iter()
+        .map(|(task, job, succeeded)| extra_runs::Counted {
+            task: *task,
+            job,
+            succeeded: *succeeded,
+        })
+        .collect();
+    let policy_name = policy.metadata.name.as_deref().unwrap_or_default();
+    let deadline = extra_runs::written_deadline(status);
+    let advance = |extra: &mut Option<ExtraRuns>| {
+        extra.as_mut().map_or_else(Vec::new, |extra| {
+            extra_runs::advance(extra, |task| cron_job_name(policy_name, task), runs, &counted, now)
+        })
+    };
+    let mut jobs = advance(&mut status.request);
+    jobs.extend(advance(&mut status.rescue));
+    if let Some(rescue) = &mut status.rescue
+        && extra_runs::is_pointless(rescue, deadline)
+    {
+        rescue.finished_at = Some(whole_seconds(now));
+        jobs.retain(|job| job.id != rescue.id);
     }
-    Folded {
-        status,
-        look_again: look_again.into_iter().filter(|moment| *moment > now).min(),
-        counted,
+
+    let token = policy
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|annotations| annotations.get(REQUESTED_AT))
+        .map(|token| extra_runs::token_as_kept(token));
+    let is_free = status
+        .request
+        .as_ref()
+        .is_none_or(|request| request.finished_at.is_some());
+    if let Some(token) = token.filter(|token| is_free && status.last_handled_request.as_ref() != Some(token)) {
+        status.request = Some(extra_runs::request(&token, outlook.forecast.plan, now));
+        status.last_handled_request = Some(token);
+        jobs.extend(advance(&mut status.request));
+    }
+    match extra_runs::rescue(outlook, previous, status) {
+        Rescue::No => {}
+        Rescue::NotBefore(moment) => look_again.push(moment),
+        Rescue::Start(rescue) => {
+            status.rescue = Some(rescue);
+            jobs.extend(advance(&mut status.rescue));
+        }
+    }
+    jobs
+}
+
+/// The limit and the zone by which the status was written last.
+fn rules_as_written(policy: &MapaRefreshPolicy, previous: &MapaRefreshPolicyStatus, plan: Option<&Plan>) -> Rules {
+    let written = previous
+        .compliant_until
+        .as_ref()
+        .zip(previous.data_as_of.as_ref())
+        .map(|(until, data_as_of)| until.0.as_second() - data_as_of.0.as_second());
+    Rules {
+        limit_seconds: written.unwrap_or_else(|| seconds(max_data_age(&policy.spec))),
+        zone: plan.map_or(Tz::UTC, |plan| plan.time_zone),
+    }
+}
+
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Brings the account forward to `now`; without one, it begins.
+fn account_for(
+    status: &mut MapaRefreshPolicyStatus,
+    previous: &MapaRefreshPolicyStatus,
+    rules: Rules,
+    settle: Settle,
+    now: Timestamp,
+) {
+    let mut account = status.compliance.take().unwrap_or_else(|| account::opened(now));
+    let was_suspended = previous
+        .conditions
+        .iter()
+        .any(|condition| condition.type_ == ConditionType::Suspended.as_str() && condition.status == "True");
+    if was_suspended {
+        let until = account.accounted_until.0.as_second();
+        account.seconds_suspended = account
+            .seconds_suspended
+            .saturating_add((now.as_second() - until).max(0));
+    }
+    let judged: Vec<TaskName> = compliance::judged(&status.tasks).map(|task| task.name).collect();
+    let mut documents: Vec<&mut TaskStatus> = status
+        .tasks
+        .iter_mut()
+        .filter(|task| judged.contains(&task.name))
+        .collect();
+    account::bring_forward(&mut account, &mut documents, rules, settle, now);
+    status.compliance = Some(account);
+}
+
+/// Shortens messages until the status has its size (I9): numbers are evidence, words can be looked up elsewhere.
+fn shorten(status: &mut MapaRefreshPolicyStatus) {
+    for longest in [MAX_MESSAGE, 320, 240, 160, 80, 40, 16] {
+        let size = serde_json::to_vec(status).map_or(0, |json| json.len());
+        if size <= MAX_STATUS {
+            return;
+        }
+        let errors = status.tasks.iter_mut().filter_map(|task| task.last_error.as_mut());
+        let messages = status.conditions.iter_mut().map(|condition| &mut condition.message);
+        for message in messages.chain(errors.map(|error| &mut error.message)) {
+            clean(message, longest);
+        }
     }
 }
 
@@ -159,15 +399,17 @@ fn rejected(task: &TaskStatus) -> bool {
 }
 
 /// Evidence is about one target; another one starts without.
-fn retarget(status: &mut MapaRefreshPolicyStatus, target: String) {
+fn retarget(status: &mut MapaRefreshPolicyStatus, target: String, now: Timestamp) {
     if status.target.as_ref() == Some(&target) {
         return;
     }
     for task in &mut status.tasks {
         task.data_as_of = None;
         task.last_success_time = None;
+        task.publications = Publications::default();
     }
     status.target = Some(target);
+    status.target_since = Some(whole_seconds(now));
 }
 
 /// A task of which nothing is known.
@@ -195,6 +437,10 @@ pub fn blank_task(name: TaskName) -> TaskStatus {
         counted_runs: Vec::new(),
         counted_until: None,
         accepted_templates: Vec::new(),
+        schedule_since: None,
+        recent_run_seconds: Vec::new(),
+        publications: Publications::default(),
+        clock_skew_seconds: None,
     }
 }
 
@@ -203,6 +449,7 @@ fn planned_tasks(
     plan: &Plan,
     known: &[TaskStatus],
     desired: &[DesiredCronJob],
+    now: Timestamp,
 ) -> Vec<TaskStatus> {
     let signed = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
     plan.tasks
@@ -214,7 +461,13 @@ fn planned_tasks(
                 .cloned()
                 .unwrap_or_else(|| blank_task(planned.name));
             task.cron_job_name = cron_job_name(policy.metadata.name.as_deref().unwrap_or_default(), planned.name);
-            task.schedule = planned.schedule.to_string();
+            let schedule = planned.schedule.to_string();
+            if planned.suspended {
+                task.schedule_since = None;
+            } else if task.schedule != schedule || task.schedule_since.is_none() {
+                task.schedule_since = Some(whole_seconds(now));
+            }
+            task.schedule = schedule;
             task.max_retries = signed(planned.max_retries);
             task.retry_delay_seconds = signed(planned.retry_delay_seconds);
             task.attempt_timeout_seconds = signed(planned.attempt_timeout_seconds);
@@ -234,29 +487,53 @@ fn planned_tasks(
         .collect()
 }
 
-/// What looking at the runs of one task gave beside its new status.
+/// What evidence has to be about.
+struct Target {
+    /// Its hash.
+    name: String,
+    /// Since when, in seconds since 1970.
+    since: i64,
+    /// The tasks whose publications count.
+    judged: Vec<TaskName>,
+    /// Oldest that what is published may be, in seconds.
+    limit_seconds: i64,
+}
+
+/// What looking at the runs gave beside the tasks' new status.
 #[derive(Default)]
 struct Seen {
     look_again: Vec<Timestamp>,
     counted: Vec<Uid>,
     trouble: Option<Trouble>,
     found: Vec<Found>,
+    active: Vec<ActiveRun>,
+    starts: Vec<i64>,
+    /// Task and Job of the runs that were counted now, and whether they succeeded.
+    ended: Vec<(TaskName, Box<str>, bool)>,
 }
 
-fn count_runs(task: &mut TaskStatus, runs: &[Run], trust: Trust<'_>, target: &str, now: Timestamp) -> Seen {
-    let mut seen = Seen::default();
+fn count_runs(task: &mut TaskStatus, runs: &[Run], trust: Trust<'_>, target: &Target, now: Timestamp, seen: &mut Seen) {
     let mut ended: Vec<(&Run, Option<Outcome>)> = Vec::new();
     for run in runs.iter().filter(|run| run.task == task.name) {
         if is_counted(task, run) {
             ended.push((run, None));
             continue;
         }
+        let active = ActiveRun {
+            task: task.name,
+            created: run.job.created,
+            job: run.job.name.clone(),
+        };
         match progress(run, trust, now) {
             Progress::Active { trouble, look_again } => {
-                seen.trouble = seen.trouble.or(trouble);
+                seen.trouble = seen.trouble.take().or(trouble);
                 seen.look_again.extend(look_again);
+                seen.active.push(active);
             }
-            Progress::AwaitingEvidence { until } => seen.look_again.push(until),
+            Progress::AwaitingEvidence { until } => {
+                seen.look_again.push(until);
+                seen.active.push(active);
+            }
             Progress::Ended(outcome) => ended.push((run, Some(*outcome))),
         }
     }
@@ -265,11 +542,13 @@ fn count_runs(task: &mut TaskStatus, runs: &[Run], trust: Trust<'_>, target: &st
         seen.counted.push(run.job.uid);
         if let Some(outcome) = outcome {
             count(task, run, outcome, target);
+            seen.starts.extend(around(run, outcome));
             seen.found.extend(outcome.published.clone());
+            seen.ended
+                .push((task.name, run.job.name.clone(), outcome.result.is_ok()));
         }
     }
     remember(task, ended.iter().map(|(run, _)| *run).filter(|run| !run.job.deleted));
-    seen
 }
 
 fn is_counted(task: &TaskStatus, run: &Run) -> bool {
@@ -297,7 +576,7 @@ fn remember<'a>(task: &mut TaskStatus, existing: impl Iterator<Item = &'a Run>) 
     task.counted_runs = short;
 }
 
-fn count(task: &mut TaskStatus, run: &Run, outcome: &Outcome, target: &str) {
+fn count(task: &mut TaskStatus, run: &Run, outcome: &Outcome, target: &Target) {
     let latest = task
         .last_success_time
         .iter()
@@ -317,13 +596,18 @@ fn count(task: &mut TaskStatus, run: &Run, outcome: &Outcome, target: &str) {
         task.attempts = outcome.attempts;
         task.retries = retries;
         task.last_duration_seconds = outcome.duration_seconds;
+        task.clock_skew_seconds = outcome.clock_skew_seconds;
+    }
+    if let Some(seconds) = outcome.attempt_seconds {
+        // Runs that failed end at any time, and tell nothing about the next.
+        pace::remember(&mut task.recent_run_seconds, seconds);
     }
     match &outcome.result {
         Ok(records) => {
             if outcome
                 .evidence
                 .as_ref()
-                .is_none_or(|evidence| evidence.target == target)
+                .is_none_or(|evidence| evidence.target == target.name)
             {
                 raise(&mut task.last_success_time, outcome.ended_at);
             }
@@ -341,9 +625,34 @@ fn count(task: &mut TaskStatus, run: &Run, outcome: &Outcome, target: &str) {
             }
         }
     }
-    if let Some(evidence) = outcome.evidence.as_ref().filter(|evidence| evidence.target == target) {
+    if let Some(evidence) = outcome
+        .evidence
+        .as_ref()
+        .filter(|evidence| evidence.target == target.name)
+    {
         raise(&mut task.data_as_of, evidence.data_as_of);
+        let newest = Publication {
+            published_at: evidence.published_at.as_second(),
+            data_as_of: evidence.data_as_of.as_second(),
+        };
+        let seen = evidence.seen.as_second();
+        account::publish(
+            &mut task.publications,
+            newest,
+            &evidence.publications,
+            target.since,
+            seen,
+            target.limit_seconds,
+        );
     }
+}
+
+/// Seconds that Kubernetes took around a run that had a slot. Later than that it was a slot that was missed and made up for, not a slow
+/// start.
+fn around(run: &Run, outcome: &Outcome) -> Option<i64> {
+    let (slot, duration) = run.job.slot.zip(outcome.duration_seconds)?;
+    let seconds = outcome.ended_at.duration_since(slot).as_secs().saturating_sub(duration);
+    (0..=LONGEST_START_SECONDS).contains(&seconds).then_some(seconds)
 }
 
 /// Never back (I5).
@@ -374,6 +683,12 @@ fn lower(tasks: &mut [TaskStatus], found: &Found) {
             && task.data_as_of.is_some()
             && found_at.as_ref().map(|time| time.0) < task.data_as_of.as_ref().map(|time| time.0)
         {
+            let since = found.since.as_second();
+            account::found(
+                &mut task.publications,
+                since,
+                found_at.as_ref().map(|time| time.0.as_second()),
+            );
             task.data_as_of = found_at;
         }
     }
@@ -393,15 +708,6 @@ fn summarise(status: &mut MapaRefreshPolicyStatus) {
         .map(|task| task.consecutive_failures)
         .max()
         .unwrap_or(0);
-}
-
-fn policy_limit(policy: &MapaRefreshPolicy) -> std::time::Duration {
-    let minutes = policy
-        .spec
-        .max_data_age_minutes
-        .clamp(1, mapa_refresh_crds::policy::LEGAL_LIMIT_MINUTES)
-        .unsigned_abs();
-    std::time::Duration::from_secs(u64::from(minutes) * 60)
 }
 
 fn next_slot(plan: Option<&Plan>, now: Timestamp) -> Option<Time> {

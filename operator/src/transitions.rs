@@ -17,12 +17,18 @@ pub fn events(before: &[Condition], after: &[Condition]) -> Vec<Event> {
 }
 
 fn event(before: Option<&Condition>, after: &Condition) -> Option<Event> {
-    let is_good =
-        |condition: &Condition| (condition.status == "True") != (condition.type_ == ConditionType::Suspended.as_str());
+    // Suspended and AtRisk are good while they are False.
+    let is_good = |condition: &Condition| {
+        let bad_when_true = [ConditionType::Suspended.as_str(), ConditionType::AtRisk.as_str()];
+        (condition.status == "True") != bad_when_true.contains(&condition.type_.as_str())
+    };
     let changed = match before {
         Some(before) => before.status != after.status || (!is_good(after) && before.reason != after.reason),
         // A new policy has published nothing yet: that is a beginning, no event.
-        None => !is_good(after) && after.type_ != ConditionType::Compliant.as_str(),
+        None => {
+            let beginnings = [ConditionType::Compliant.as_str(), ConditionType::AtRisk.as_str()];
+            !is_good(after) && !beginnings.contains(&after.type_.as_str())
+        }
     };
     changed.then(|| {
         let mut note = after.message.clone();

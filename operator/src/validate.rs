@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use chrono_tz::Tz;
 use k8s_openapi::jiff::Timestamp;
 use mapa_refresh_crds::{
     MapaRefreshPolicySpec,
@@ -30,6 +31,12 @@ pub struct Plan {
     pub interval: Interval,
     /// Oldest that the published data may be, what caches after ours add taken off already.
     pub max_data_age: Duration,
+    /// Seconds for which caches after ours may serve an older document.
+    pub downstream_seconds: u32,
+    /// Zone of the view's dates and of the account's months.
+    pub time_zone: Tz,
+    /// Whether the operator may start runs between two slots.
+    pub rescue: bool,
     /// Whether the schedule is stopped now.
     pub suspended: bool,
     /// When a suspension ends by itself.
@@ -112,7 +119,7 @@ pub fn validate(
     credentials: Credentials,
     now: Timestamp,
 ) -> Result<Plan, Refusal> {
-    if spec.time_zone.parse::<chrono_tz::Tz>().is_err() {
+    let Ok(time_zone) = spec.time_zone.parse::<Tz>() else {
         return Err(Refusal::new(
             ReadyReason::UnknownTimeZone,
             format!(
@@ -120,7 +127,7 @@ pub fn validate(
                 spec.time_zone
             ),
         ));
-    }
+    };
     if !BUILT_IN_AREAS.contains(&spec.area.as_str()) {
         return Err(Refusal::new(
             ReadyReason::UnknownArea,
@@ -156,6 +163,9 @@ pub fn validate(
     Ok(Plan {
         interval,
         max_data_age: max_data_age(spec),
+        downstream_seconds: downstream_seconds(spec),
+        time_zone,
+        rescue: spec.rescue,
         suspended,
         resumes_at,
         image: image.to_owned(),
@@ -165,10 +175,21 @@ pub fn validate(
     })
 }
 
-fn max_data_age(spec: &MapaRefreshPolicySpec) -> Duration {
+/// Oldest that the published data may be, what caches after ours add taken off.
+#[must_use]
+pub fn max_data_age(spec: &MapaRefreshPolicySpec) -> Duration {
     let limit = spec.max_data_age_minutes.clamp(1, LEGAL_LIMIT_MINUTES).unsigned_abs() * 60;
-    let downstream = spec.downstream_cache_seconds.clamp(0, 1800).unsigned_abs();
-    Duration::from_secs(u64::from(limit.saturating_sub(downstream)))
+    Duration::from_secs(u64::from(limit.saturating_sub(downstream_seconds(spec))))
+}
+
+fn downstream_seconds(spec: &MapaRefreshPolicySpec) -> u32 {
+    spec.downstream_cache_seconds.clamp(0, 1800).unsigned_abs()
+}
+
+/// Seconds that a run may take at `interval`, attempts and delays.
+#[must_use]
+pub fn run_budget_seconds(interval: Interval) -> u32 {
+    interval.minutes() * 60 - BUDGET_MARGIN_SECONDS
 }
 
 fn reservation(spec: &MapaRefreshPolicySpec) -> Option<Refusal> {
@@ -239,7 +260,7 @@ fn tasks(
             max_retries: number(task.max_retries, defaults.max_retries, 0, 10),
             retry_delay_seconds: number(task.retry_delay_seconds, defaults.retry_delay_seconds, 0, 600),
             attempt_timeout_seconds: number(task.attempt_timeout_seconds, defaults.attempt_timeout_seconds, 5, 1500),
-            run_budget_seconds: interval.minutes() * 60 - BUDGET_MARGIN_SECONDS,
+            run_budget_seconds: run_budget_seconds(interval),
             suspended: suspended || (rejected && Some(name) != prober),
         });
     }
