@@ -63,7 +63,7 @@ pub async fn run(client: Client, settings: &Settings, clock: Clock, shutdown: wa
     future::join_all(
         scopes
             .into_iter()
-            .map(|scope| run_scope(client.clone(), scope, settings, clock, shutdown.clone())),
+            .map(|scope| run_scope(client.clone(), scope, settings, clock.clone(), shutdown.clone())),
     )
     .await;
     info!("stopped");
