@@ -351,8 +351,9 @@ async fn serve(server: Shared, session: Session, request: Request<Body>) -> Answ
 fn answer(shared: &Shared, session: &Session, call: &Call, note: &str) -> Result<Response<ResponseBody>, Failure> {
     let mut server = shared.lock();
     let outcome = if call.verb == Verb::Watch {
+        let changed = server.store.subscribe();
         server.open_watch(call).map(|watch| {
-            let frames = watch::events(shared.clone(), session.clone(), watch)
+            let frames = watch::events(shared.clone(), session.clone(), changed, watch)
                 .map(|line| Ok::<_, Infallible>(Frame::data(Bytes::from(line))));
             Response::new(StreamBody::new(frames).boxed_unsync())
         })

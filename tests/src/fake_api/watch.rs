@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::{Stream, stream};
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::{sync::watch::Receiver, time::Instant};
 
 use super::{
     failure::Failure,
@@ -47,8 +47,12 @@ enum Next {
 }
 
 /// The lines of `watch`.
-pub(super) fn events(shared: Shared, session: Session, watch: Watch) -> impl Stream<Item = String> + Send + use<> {
-    let changed = shared.lock().store.subscribe();
+pub(super) fn events(
+    shared: Shared,
+    session: Session,
+    changed: Receiver<u64>,
+    watch: Watch,
+) -> impl Stream<Item = String> + Send + use<> {
     let bookmark = Instant::now() + BOOKMARK_EVERY;
     stream::unfold(Some((watch, changed, bookmark)), move |state| {
         let (shared, session) = (shared.clone(), session.clone());
