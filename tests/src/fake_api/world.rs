@@ -69,8 +69,6 @@ pub struct World {
     restart_at: Option<Instant>,
     compacted_at: (Instant, u64),
     crashes: u32,
-    /// What the operator wrote last of each CronJob's spec, to recognise drift.
-    panics_on_violation: bool,
 }
 
 impl World {
@@ -102,7 +100,6 @@ impl World {
             restart_at: None,
             compacted_at: (Instant::now(), version),
             crashes: 0,
-            panics_on_violation: true,
         }
     }
 
@@ -308,6 +305,13 @@ impl World {
         server.store.wake();
     }
 
+    /// The controller-manager is back, and does what it missed.
+    pub fn controllers_come_up(&mut self) {
+        let mut server = self.server.lock();
+        self.kubernetes.come_up(&mut server);
+        server.settle();
+    }
+
     // Time.
 
     /// Lets `duration` pass.
@@ -395,7 +399,7 @@ impl World {
         } else if self.restart_at.is_some_and(|moment| moment <= now) {
             self.start_operator();
         }
-        if self.panics_on_violation && !self.server().violations().is_empty() {
+        if !self.server().violations().is_empty() {
             let violations = self.server().violations().join("\n  ");
             self.fail(&format!("violated:\n  {violations}"));
         }

@@ -9,5 +9,10 @@
     reason = "a test fails by panicking"
 )]
 
+mod caches;
 mod calm;
+mod objects;
+mod random;
+mod runs;
 mod span;
+mod transport;
