@@ -76,6 +76,7 @@ pub struct Kubernetes {
     is_up: bool,
     last_slots: BTreeMap<String, i64>,
     plans: BTreeMap<String, Plan>,
+    garbage_is_due: bool,
 }
 
 impl Kubernetes {
@@ -92,6 +93,7 @@ impl Kubernetes {
             is_up: true,
             last_slots: BTreeMap::new(),
             plans: BTreeMap::new(),
+            garbage_is_due: false,
         };
         let now = server.time.now();
         let minute = now.as_second().div_euclid(60) + 1;
@@ -172,6 +174,12 @@ impl Kubernetes {
         self.at(now.saturating_add(wait).unwrap_or(now), action);
     }
 
+    fn garbage(&mut self, server: &mut Server) {
+        if !std::mem::replace(&mut self.garbage_is_due, true) {
+            self.after(server, REACTION, Action::CollectGarbage);
+        }
+    }
+
     fn notice(&mut self, server: &mut Server) {
         let changes: Vec<_> = server.store.changes_after(self.cursor).cloned().collect();
         self.cursor = server.store.version();
@@ -179,7 +187,7 @@ impl Kubernetes {
             let object = &change.after;
             let Some(uid) = uid_of(object) else { continue };
             match (change.key.resource, change.kind) {
-                (_, ChangeKind::Deleted) => self.after(server, REACTION, Action::CollectGarbage),
+                (_, ChangeKind::Deleted) => self.garbage(server),
                 (resource::JOBS, ChangeKind::Added) if !is_by_hand(object) && object["spec"]["suspend"] != true => {
                     self.after(server, REACTION, Action::CreatePod(change.key.clone(), uid.clone()));
                     if let Some(deadline) = object["spec"]["activeDeadlineSeconds"].as_u64() {
@@ -195,9 +203,9 @@ impl Kubernetes {
                         before["metadata"]["ownerReferences"] != object["metadata"]["ownerReferences"]
                     }) =>
                 {
-                    self.after(server, REACTION, Action::CollectGarbage);
+                    self.garbage(server);
                 }
-                (resource::CRON_JOBS, ChangeKind::Added) => self.after(server, REACTION, Action::CollectGarbage),
+                (resource::CRON_JOBS, ChangeKind::Added) => self.garbage(server),
                 _ => {}
             }
         }
@@ -550,6 +558,7 @@ impl Kubernetes {
 
     /// What has owners, all of which are gone, goes too.
     fn collect_garbage(&mut self, server: &mut Server) {
+        self.garbage_is_due = false;
         let uids: BTreeSet<String> = server.store.all().filter_map(|(_, object)| uid_of(object)).collect();
         let orphans: Vec<(Key, String, bool)> = server
             .store

@@ -48,6 +48,7 @@ pub struct Server {
     watches: u64,
     checked: u64,
     disturbed: Option<Instant>,
+    operator_is_up: bool,
     writes: u64,
 }
 
@@ -68,6 +69,7 @@ impl Server {
             random: fastrand::Rng::with_seed(seed ^ 0x5eed),
             watches: 0,
             disturbed: None,
+            operator_is_up: false,
             writes: 0,
         }
     }
@@ -111,7 +113,15 @@ impl Server {
     /// Whether everything works, and has for long enough that nothing may be left to find out.
     #[must_use]
     pub fn is_calm(&self) -> bool {
-        self.faults.are_clear() && self.disturbed.is_none_or(|moment| moment.elapsed() > AFTERMATH)
+        self.operator_is_up
+            && self.faults.are_clear()
+            && self.disturbed.is_none_or(|moment| moment.elapsed() > AFTERMATH)
+    }
+
+    /// Whether there is an operator that could see anything.
+    pub(super) fn operator_is(&mut self, up: bool) {
+        self.operator_is_up = up;
+        self.disturb();
     }
 
     /// Every watch that is open now is half open from now on (F6).
@@ -137,6 +147,7 @@ impl Server {
 
     /// Looks at every change since the last look.
     pub fn settle(&mut self) {
+        let calm = self.is_calm();
         let Self {
             store,
             truth,
@@ -145,7 +156,6 @@ impl Server {
             writes,
             ..
         } = self;
-        let calm = self.faults.are_clear() && self.disturbed.is_none_or(|moment| moment.elapsed() > AFTERMATH);
         let changes: Vec<_> = store.changes_after(*checked).cloned().collect();
         *checked = store.version();
         for change in &changes {

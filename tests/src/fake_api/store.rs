@@ -183,9 +183,13 @@ impl Store {
         self.log.range(skip.min(self.log.len())..)
     }
 
-    /// Forgets the changes up to `version`: lists and watches from before get 410.
+    /// Lists and watches from before `version` get 410 from now on.
     pub fn compact(&mut self, version: u64) {
         self.compacted = self.compacted.max(version.min(self.version));
+    }
+
+    /// Forgets the changes that are compacted; whoever follows the log has to have seen them.
+    pub fn trim(&mut self) {
         while self.log.front().is_some_and(|change| change.version <= self.compacted) {
             self.log.pop_front();
         }
@@ -463,6 +467,7 @@ mod tests {
         assert_eq!(old[&key()]["spec"]["a"], 1);
         assert!(store.snapshot(resource::POLICIES, first - 1).unwrap().is_empty());
         store.compact(first + 1);
+        store.trim();
         assert!(store.snapshot(resource::POLICIES, first).is_none());
         assert_eq!(store.changes_after(first + 1).count(), 1);
     }

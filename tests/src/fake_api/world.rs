@@ -148,6 +148,7 @@ impl World {
         let now = self.now();
         let mut server = self.server();
         server.trace("the operator starts");
+        server.operator_is(true);
         server.cause(now);
         drop(server);
         self.restart_at = None;
@@ -163,7 +164,7 @@ impl World {
         task.abort();
         let mut server = self.server();
         server.trace("the operator is dead");
-        server.disturb();
+        server.operator_is(false);
     }
 
     /// The operator is told to end, and ends.
@@ -177,7 +178,7 @@ impl World {
             .expect("SIGTERM ends the operator within 3 s")
             .expect("I8: the operator panicked");
         session.kill();
-        self.server().disturb();
+        self.server().operator_is(false);
     }
 
     /// How often a fault crashed the operator.
@@ -381,9 +382,11 @@ impl World {
             self.kubernetes.react(&mut server);
             server.settle();
             server.tick();
+            server.store.trim();
             if now - self.compacted_at.0 > COMPACT_EVERY {
                 // What is older than five minutes is forgotten; watches that were idle longer have had bookmarks.
                 let (_, version) = self.compacted_at;
+                let version = server.faults.frozen_at().map_or(version, |frozen| frozen.min(version));
                 server.store.compact(version);
                 self.compacted_at = (now, server.store.version());
             }

@@ -222,7 +222,7 @@ async fn f16_forged_jobs_prove_nothing() {
             ),
         );
     }
-    world.run_for(minutes(12)).await;
+    world.run_for(minutes(14)).await;
     let before = world.task("roraima", MAP);
     let owner = |uid: &str| json!({ "apiVersion": "batch/v1", "kind": "CronJob", "name": cron_job["metadata"]["name"], "uid": uid, "controller": true });
     // The right name with a wrong UID, and a pod that is a perfect copy.

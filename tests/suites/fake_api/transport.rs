@@ -27,7 +27,7 @@ async fn running(seed: u64) -> World {
 
 /// Plays `effect` on every single write of a policy's beginning and first runs, one world for each.
 async fn on_each_write(effect: Effect, crashes: u32) {
-    for nth in 0..9 {
+    for nth in 0..7 {
         let mut world = World::new(100 + nth);
         let mut seen = 0;
         world.fault(
