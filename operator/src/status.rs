@@ -42,6 +42,8 @@ pub struct Facts<'a> {
     pub problems: &'a [Refusal],
     /// The policy's runs.
     pub runs: &'a [Run],
+    /// Jobs that name the policy and are no run of it now.
+    pub other_jobs: &'a [Uid],
     /// The time.
     pub now: Timestamp,
 }
@@ -67,6 +69,7 @@ pub fn fold(facts: Facts<'_>) -> Folded {
         desired,
         problems,
         runs,
+        other_jobs,
         now,
     } = facts;
     let mut status = previous.clone();
@@ -95,7 +98,7 @@ pub fn fold(facts: Facts<'_>) -> Folded {
             templates: &templates,
         };
         let target = status.target.as_deref().unwrap_or_default();
-        let seen = count_runs(task, runs, trust, target, now);
+        let seen = count_runs(task, runs, other_jobs, trust, target, now);
         look_again.extend(seen.look_again);
         counted.extend(seen.counted);
         trouble = trouble.or(seen.trouble);
@@ -243,7 +246,14 @@ struct Seen {
     found: Vec<Found>,
 }
 
-fn count_runs(task: &mut TaskStatus, runs: &[Run], trust: Trust<'_>, target: &str, now: Timestamp) -> Seen {
+fn count_runs(
+    task: &mut TaskStatus,
+    runs: &[Run],
+    other_jobs: &[Uid],
+    trust: Trust<'_>,
+    target: &str,
+    now: Timestamp,
+) -> Seen {
     let mut seen = Seen::default();
     let mut ended: Vec<(&Run, Option<Outcome>)> = Vec::new();
     for run in runs.iter().filter(|run| run.task == task.name) {
@@ -268,7 +278,8 @@ fn count_runs(task: &mut TaskStatus, runs: &[Run], trust: Trust<'_>, target: &st
             seen.found.extend(outcome.published.clone());
         }
     }
-    remember(task, ended.iter().map(|(run, _)| *run).filter(|run| !run.job.deleted));
+    let existing = ended.iter().map(|(run, _)| *run).filter(|run| !run.job.deleted);
+    remember(task, existing, other_jobs);
     seen
 }
 
@@ -278,7 +289,7 @@ fn is_counted(task: &TaskStatus, run: &Run) -> bool {
 }
 
 /// Keeps the short UIDs of counted Jobs that still exist. Where there are more than have room, the oldest are covered by a moment.
-fn remember<'a>(task: &mut TaskStatus, existing: impl Iterator<Item = &'a Run>) {
+fn remember<'a>(task: &mut TaskStatus, existing: impl Iterator<Item = &'a Run>, other_jobs: &[Uid]) {
     let ended_at = |run: &Run| run.job.ended.as_ref().map(|end| end.at);
     let mut existing: Vec<&Run> = existing.collect();
     existing.sort_by_key(|run| Reverse((ended_at(run), run.job.uid)));
@@ -293,6 +304,10 @@ fn remember<'a>(task: &mut TaskStatus, existing: impl Iterator<Item = &'a Run>) 
     }
     existing.truncate(MAX_COUNTED_RUNS);
     let mut short: Vec<String> = existing.into_iter().map(|run| run.job.uid.short()).collect();
+    // A Job whose CronJob is not ours for a while was counted all the same, and may be ours again.
+    let others = other_jobs.iter().map(|job| job.short());
+    short.extend(others.filter(|job| task.counted_runs.contains(job)));
+    short.truncate(MAX_COUNTED_RUNS);
     short.sort();
     task.counted_runs = short;
 }

@@ -56,6 +56,7 @@ impl World {
             desired: &self.desired,
             problems: &[],
             runs: &self.runs,
+            other_jobs: &[],
             now: at(second),
         })
     }
@@ -367,6 +368,7 @@ fn a_refused_policy_keeps_its_evidence_and_ages() {
         desired: &[],
         problems: &[],
         runs: &world.runs,
+        other_jobs: &[],
         now: at(200),
     });
     world.status = folded.status;
