@@ -49,6 +49,7 @@ pub struct Server {
     checked: u64,
     disturbed: Option<Instant>,
     operator_is_up: bool,
+    ticked: Option<i64>,
     writes: u64,
 }
 
@@ -70,6 +71,7 @@ impl Server {
             watches: 0,
             disturbed: None,
             operator_is_up: false,
+            ticked: None,
             writes: 0,
         }
     }
@@ -167,9 +169,13 @@ impl Server {
         }
     }
 
-    /// Looks at what becomes untrue by the passing of time.
+    /// Looks at what becomes untrue by the passing of time, once a second.
     pub fn tick(&mut self) {
         let now = self.time.now();
+        if self.ticked == Some(now.as_second()) {
+            return;
+        }
+        self.ticked = Some(now.as_second());
         self.invariants.check_ages(&self.store, &self.truth, now);
     }
 

@@ -417,7 +417,7 @@ mod tests {
     #[test]
     fn a_stale_replacement_is_refused_and_an_equal_one_makes_no_version() {
         let (mut store, object) = stored();
-        let mut changed = object.clone();
+        let mut changed = object;
         changed["spec"]["a"] = 2.into();
         store
             .replace(Author::User, now(), &key(), Part::Main, changed.clone())
@@ -435,7 +435,7 @@ mod tests {
     #[test]
     fn the_generation_follows_the_spec_and_the_status_has_a_path_of_its_own() {
         let (mut store, object) = stored();
-        let mut status = object.clone();
+        let mut status = object;
         status["status"] = json!({ "b": 1 });
         status["spec"]["a"] = 9.into();
         let after = store
