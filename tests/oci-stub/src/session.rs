@@ -168,6 +168,7 @@ impl Session {
         Ok(Response::Begun {
             break_fault,
             warning: world.logon_warning.clone(),
+            hangs_at_exit: world.clients_hang_at_exit,
         })
     }
 

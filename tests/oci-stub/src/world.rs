@@ -43,6 +43,8 @@ pub struct World {
     pub busy: Duration,
     /// A warning at each logon.
     pub logon_warning: Option<Ora>,
+    /// Whether clients that have logged on hang when their process ends, in an exit handler of their own.
+    pub clients_hang_at_exit: bool,
 }
 
 /// An attempt to log on.
@@ -208,6 +210,7 @@ impl World {
             sessions: Vec::new(),
             busy: Duration::ZERO,
             logon_warning: None,
+            clients_hang_at_exit: false,
         }
     }
 

@@ -391,7 +391,14 @@ pub unsafe extern "C" fn OCISessionBegin(
         _ => return ERROR,
     };
     match call(service, &request) {
-        Ok(Response::Begun { break_fault, warning }) => {
+        Ok(Response::Begun {
+            break_fault,
+            warning,
+            hangs_at_exit,
+        }) => {
+            if hangs_at_exit {
+                unsafe { atexit(hang) };
+            }
             if let Some(Handle::Service(service)) = handle_at(service) {
                 service.break_fault = break_fault;
             }
@@ -405,6 +412,17 @@ pub unsafe extern "C" fn OCISessionBegin(
         }
         Ok(_) => fail(error, confused()),
         Err(ora) => fail(error, ora),
+    }
+}
+
+unsafe extern "C" {
+    fn atexit(handler: extern "C" fn()) -> c_int;
+}
+
+/// An exit handler that waits for what never comes.
+extern "C" fn hang() {
+    loop {
+        std::thread::park();
     }
 }
 
