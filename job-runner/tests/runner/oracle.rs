@@ -10,7 +10,7 @@ use oci_stub::{
     protocol::Ora,
     server::Server,
     value::{Kind, Value},
-    world::{Effect, Fault, Logon, Point},
+    world::{Effect, Fault, Logon, Point, Procedure},
 };
 
 use crate::world::{DATABASE_PASSWORD, Runner, Site, generation};
@@ -488,6 +488,38 @@ fn missing_columns_views_and_privileges_are_named() {
     assert!(
         forbidden.code == "ORA-01031" && forbidden.message.contains("job-runner schema --kind oracle"),
         "{forbidden:?}"
+    );
+}
+
+#[test]
+fn a_user_who_does_not_own_the_view_refreshes_it_by_its_owners_procedure() {
+    let oracle = Oracle::new();
+    let start = oracle.local_time() - chrono::Duration::minutes(30);
+    oracle.source(vec![outage(1, start)]);
+    let procedure = |executors: &[&str]| Procedure {
+        list: "RADAR.MV_PORTAL_PUBLICO".to_owned(),
+        executors: executors.iter().map(|user| user.to_ascii_uppercase()).collect(),
+    };
+    let key = ("RADAR".to_owned(), "REFRESH_MV_PORTAL_PUBLICO".to_owned());
+    oracle.server.world(|world| {
+        world.refreshers.clear();
+        world.procedures.insert(key.clone(), procedure(&[]));
+    });
+    let forbidden = oracle.runner(VIEW).run().failure(2);
+    assert_eq!(forbidden.code, "ORA-01031", "no EXECUTE: {forbidden:?}");
+    oracle
+        .server
+        .world(|world| world.procedures.insert(key, procedure(&[USER])));
+    let refreshed = oracle.runner(VIEW).run().success();
+    assert_eq!((refreshed.kind, refreshed.records), (SuccessKind::Refreshed, 1));
+    oracle.server.world(|world| {
+        world.clock_ahead = chrono::Duration::seconds(30);
+        world.view("RADAR", "MV_PORTAL_PUBLICO").query_fails = Some(Ora::new(942, "inside"));
+    });
+    assert_eq!(
+        oracle.runner(VIEW).run().failure(2).code,
+        "ORA-00942",
+        "its errors are the procedure's own"
     );
 }
 
