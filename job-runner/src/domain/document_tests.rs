@@ -83,9 +83,11 @@ fn the_statistics_have_the_contracts_keys_and_the_richer_set() {
     assert_eq!(statistics["faixas"]["DE_1_A_3H"]["chi"], 50.0);
 }
 
+type Check = fn(&Value) -> bool;
+
 /// The keys that readers of `<prefix>:estatisticas` have relied upon since before this program, each with what it has to hold. The document and its
 /// sibling `last_good` are written by this one type.
-const CONTRACT: [(&str, fn(&Value) -> bool); 7] = [
+const CONTRACT: [(&str, Check); 7] = [
     ("dataAsOf", |value| {
         value
             .as_str()
