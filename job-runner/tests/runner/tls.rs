@@ -46,7 +46,7 @@ pub fn redis_arguments(dir: &Path, port: u16) -> Vec<String> {
         .collect()
 }
 
-pub fn other_authority() -> String {
+fn other_authority() -> String {
     certificates(tempfile::tempdir().unwrap().path(), &["localhost"])
 }
 
@@ -119,12 +119,22 @@ fn redis_is_verified_against_the_secrets_authority() {
         .collect();
     let _redis = Redis::start(&arguments);
     let url = format!("rediss://localhost:{port}");
-    world.secret("cache", &[("url", &url), ("password", CACHE_PASSWORD), ("ca.crt", &ca)]);
-    world.succeed(MAP);
-    for ca in [None, Some(other_authority())] {
-        let mut keys = vec![("url", url.as_str()), ("password", CACHE_PASSWORD)];
-        keys.extend(ca.as_deref().map(|ca| ("ca.crt", ca)));
-        world.secret("cache", &keys);
+    cache_is_verified(&world, &url, &ca);
+}
+
+/// A cache at `url`, which has a certificate of the authority `ca`, is published to when the Secret has that, and else refused once.
+pub fn cache_is_verified(world: &World, url: &str, ca: &str) {
+    let secret = |ca: Option<&str>| {
+        let keys = [("url", url), ("password", CACHE_PASSWORD)];
+        let all: Vec<_> = keys.into_iter().chain(ca.map(|ca| ("ca.crt", ca))).collect();
+        world.secret("cache", &all);
+    };
+    secret(Some(ca));
+    for task in [MAP, "calcular-estatisticas", "health-check"] {
+        world.succeed(task);
+    }
+    for other in [None, Some(other_authority())] {
+        secret(other.as_deref());
         let run = world.runner(MAP).env("MAPA_MAX_RETRIES", "3").run();
         let error = run.failure(2);
         assert_eq!(

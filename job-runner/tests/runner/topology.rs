@@ -5,7 +5,7 @@ use redis::Commands;
 
 use crate::{
     servers::{Redis, free_port, wait_until},
-    tls::{certificates, other_authority, redis_arguments},
+    tls::{cache_is_verified, certificates, redis_arguments},
     world::{CACHE_PASSWORD, World},
 };
 
@@ -127,18 +127,6 @@ fn cluster(tls: impl Fn(u16) -> Vec<String>) -> [(Redis, u16); 3] {
     nodes.map(|(node, port, _)| (node, port))
 }
 
-/// What a run says when it refuses the certificate of the cache.
-fn refuses_certificate(world: &World) {
-    let run = world.runner(MAP).env("MAPA_MAX_RETRIES", "3").run();
-    let error = run.failure(2);
-    assert_eq!(
-        (error.code.as_str(), run.report.attempts.len()),
-        ("CacheUnreachable", 1),
-        "{error:?}"
-    );
-    assert!(error.message.contains("certificate"), "{error:?}");
-}
-
 #[test]
 fn sentinels_and_their_primary_are_verified_against_the_secrets_authority() {
     let world = refreshed();
@@ -158,22 +146,8 @@ fn sentinels_and_their_primary_are_verified_against_the_secrets_authority() {
     let settings = format!("{}\ntls-replication yes", settings.join("\n"));
     let _sentinel = Redis::sentinel("mapa", primary_port, CACHE_PASSWORD, &settings);
     let url = format!("rediss+sentinel://localhost:{sentinel_port}/mapa");
-    let secret = |ca: Option<&str>| {
-        let keys = [("url", url.as_str()), ("password", CACHE_PASSWORD)];
-        world.secret(
-            "cache",
-            &keys.into_iter().chain(ca.map(|ca| ("ca.crt", ca))).collect::<Vec<_>>(),
-        );
-    };
-    secret(Some(&ca));
-    for task in [MAP, STATISTICS, "health-check"] {
-        world.succeed(task);
-    }
+    cache_is_verified(&world, &url, &ca);
     assert!(connect(&primary).exists::<_, bool>("mapa:interrupcoes").unwrap());
-    secret(None);
-    refuses_certificate(&world);
-    secret(Some(&other_authority()));
-    refuses_certificate(&world);
 }
 
 #[test]
@@ -183,21 +157,7 @@ fn every_node_of_a_cluster_is_verified_against_the_secrets_authority() {
     let ca = certificates(dir.path(), &["localhost", "127.0.0.1"]);
     let nodes = cluster(|port| redis_arguments(dir.path(), port));
     let url = format!("rediss+cluster://localhost:{},localhost:{}", nodes[0].1, nodes[1].1);
-    let secret = |ca: Option<&str>| {
-        let keys = [("url", url.as_str()), ("password", CACHE_PASSWORD)];
-        world.secret(
-            "cache",
-            &keys.into_iter().chain(ca.map(|ca| ("ca.crt", ca))).collect::<Vec<_>>(),
-        );
-    };
-    secret(Some(&ca));
-    for task in [MAP, STATISTICS, "health-check"] {
-        world.succeed(task);
-    }
-    secret(None);
-    refuses_certificate(&world);
-    secret(Some(&other_authority()));
-    refuses_certificate(&world);
+    cache_is_verified(&world, &url, &ca);
 }
 
 #[test]
