@@ -248,7 +248,7 @@ fn grow(database: &Postgres, rows: usize) {
 
 struct Measured {
     wall: Duration,
-    /// Of all its threads, in the kernel too: unlike the time on the wall, it does not depend on what else the machine does.
+    /// Of all its threads, in the kernel too: unlike the time on the wall, it hardly depends on what else the machine does.
     cpu: Duration,
     peak_mb: f64,
 }
