@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     conditions::whole_seconds,
-    forecast::{Forecast, Outlook, is_newer},
+    forecast::{ActiveRun, Forecast, Outlook, is_newer},
     observe::Run,
     validate::Plan,
 };
@@ -91,11 +91,13 @@ fn stage(task: TaskName) -> u8 {
     }
 }
 
-/// Brings `extra` up to date with the Jobs that exist (`runs`) and those that were `counted` just now, and names what to create next.
+/// Brings `extra` up to date with the Jobs that exist (`runs`), those that have not ended (`active`) and those that were `counted` just
+/// now, and names what to create next.
 pub fn advance(
     extra: &mut ExtraRuns,
     cron_job: impl Fn(TaskName) -> String,
     runs: &[Run],
+    active: &[ActiveRun],
     counted: &[Counted<'_>],
     now: Timestamp,
 ) -> Vec<WantedJob> {
@@ -103,10 +105,11 @@ pub fn advance(
         return Vec::new();
     }
     let name = |task: TaskName| format!("{}-{}", cron_job(task), extra.id);
-    let exists = |task: TaskName| {
+    let job_of = |task: TaskName| {
         let name = name(task);
-        runs.iter().any(|run| run.task == task && *run.job.name == *name)
+        runs.iter().find(|run| run.task == task && *run.job.name == *name)
     };
+    let exists = |task: TaskName| job_of(task).is_some();
     let ended_well = |task: TaskName| {
         let name = name(task);
         // A Job that was created and is gone uncounted was deleted while nobody looked: it will not come back.
@@ -115,7 +118,13 @@ pub fn advance(
             .find(|counted| counted.task == task && counted.job == name)
         {
             Some(counted) => Some(counted.succeeded),
-            None => (!exists(task)).then_some(false),
+            None if active.iter().any(|run| *run.job == *name) => None,
+            // It ended and was counted before the chain was written down.
+            None => Some(
+                job_of(task)
+                    .and_then(|run| run.job.ended.as_ref())
+                    .is_some_and(|end| end.complete),
+            ),
         }
     };
     let (created, waiting): (Vec<TaskName>, Vec<TaskName>) = extra.waiting.iter().partition(|task| exists(**task));
@@ -261,8 +270,9 @@ pub fn rescue(outlook: Outlook<'_>, previous: &MapaRefreshPolicyStatus, status: 
             }
             needed
         });
-    // Another run beside one that works would not be done earlier.
-    if let Some(run) = forecast.healthy().find(|run| needed.contains(&run.task)) {
+    // Another run beside one that works would not be done earlier. The rescue's own, created just now or before a crash, are no others.
+    let is_other = |run: &&ActiveRun| needed.contains(&run.task) && run.job.rsplit('-').next() != Some(id.as_str());
+    if let Some(run) = forecast.healthy().find(is_other) {
         let overdue = forecast.overdue_at(run);
         return Rescue::NotBefore(
             overdue

@@ -280,7 +280,8 @@ fn start_extra_runs(
     let deadline = extra_runs::written_deadline(status);
     let advance = |extra: &mut Option<ExtraRuns>| {
         extra.as_mut().map_or_else(Vec::new, |extra| {
-            extra_runs::advance(extra, |task| cron_job_name(policy_name, task), runs, &counted, now)
+            let cron_job = |task| cron_job_name(policy_name, task);
+            extra_runs::advance(extra, cron_job, runs, &seen.active, &counted, now)
         })
     };
     let mut jobs = advance(&mut status.request);

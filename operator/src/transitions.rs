@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType};
-use mapa_refresh_crds::status::ConditionType;
+use mapa_refresh_crds::status::{AtRiskReason, ConditionType};
 
 /// Longest note of an Event, in bytes (<https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/>).
 const MAX_NOTE: usize = 1024;
@@ -17,6 +17,10 @@ pub fn events(before: &[Condition], after: &[Condition]) -> Vec<Event> {
 }
 
 fn event(before: Option<&Condition>, after: &Condition) -> Option<Event> {
+    // Ready says why, and has an Event of its own.
+    if after.reason == AtRiskReason::NotCarriedOut.as_str() {
+        return None;
+    }
     // Suspended and AtRisk are good while they are False.
     let is_good = |condition: &Condition| {
         let bad_when_true = [ConditionType::Suspended.as_str(), ConditionType::AtRisk.as_str()];
@@ -86,7 +90,11 @@ mod tests {
             condition(ConditionType::Suspended, "False", "NotSuspended"),
         ];
         assert_eq!(reasons(&[], &beginning), []);
-        let refused = [condition(ConditionType::Ready, "False", "UnknownTimeZone")];
+        let refused = [
+            condition(ConditionType::Ready, "False", "UnknownTimeZone"),
+            condition(ConditionType::Feasible, "False", "NotCarriedOut"),
+            condition(ConditionType::AtRisk, "True", "NotCarriedOut"),
+        ];
         assert_eq!(reasons(&[], &refused), [(true, "UnknownTimeZone".into())]);
     }
 }

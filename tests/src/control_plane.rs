@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -33,7 +34,7 @@ pub struct ControlPlane {
     pki: Pki,
     admin: PathBuf,
     api_server: Option<Process>,
-    controller_manager: Option<Process>,
+    controller_manager: Mutex<Option<Process>>,
     etcd: Option<Process>,
     folder: TempDir,
 }
@@ -77,7 +78,7 @@ impl ControlPlane {
                 pki,
                 admin,
                 api_server: None,
-                controller_manager: None,
+                controller_manager: Mutex::default(),
                 etcd: None,
                 folder,
             };
@@ -140,7 +141,7 @@ impl ControlPlane {
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn start_controller_manager(&mut self) -> Result<()> {
+    pub fn start_controller_manager(&self) -> Result<()> {
         let kubeconfig = self.pki.kubeconfig("controller-manager", &self.server())?;
         let mut command = self.assets.command("kube-controller-manager");
         command
@@ -156,13 +157,18 @@ impl ControlPlane {
                 "--allocate-node-cidrs=false",
             ])
             .arg(format!("--secure-port={}", free_port()?));
-        self.controller_manager = Some(Process::start("kube-controller-manager", &command, self.folder.path())?);
+        let process = Process::start("kube-controller-manager", &command, self.folder.path())?;
+        *self.controller_manager() = Some(process);
         Ok(())
     }
 
     /// Kills the controller-manager.
-    pub fn stop_controller_manager(&mut self) {
-        self.controller_manager = None;
+    pub fn stop_controller_manager(&self) {
+        *self.controller_manager() = None;
+    }
+
+    fn controller_manager(&self) -> MutexGuard<'_, Option<Process>> {
+        self.controller_manager.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts the API server, if it is stopped, and waits until it is ready.

@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     io::Write,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -11,7 +11,7 @@ use std::{
 use crate::{
     Error, Result,
     error::Step,
-    process,
+    process::{self, Process},
     wait::{self, Look},
 };
 
@@ -68,6 +68,19 @@ impl Kubectl {
         } else {
             Err(Error::new("kubectl", errors.trim_end()))
         }
+    }
+
+    /// Starts kubectl as a process of its own, with its output in `folder/<name>.log`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start<A: AsRef<OsStr>>(
+        &self,
+        name: &str,
+        arguments: impl IntoIterator<Item = A>,
+        folder: &Path,
+    ) -> Result<Process> {
+        Process::start(name, self.command().args(arguments), folder)
     }
 
     /// A namespace, with its default ServiceAccount: before it exists no pod can be created.

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use mapa_refresh_tests::wait::Look;
 
-use crate::world::{Tenant, Test, World};
+use crate::world::{ON_SCHEDULE_ALONE, Tenant, Test, World};
 
 pub const TESTS: &[Test] = &[
     (
@@ -61,7 +61,7 @@ fn wait_for_three(tenant: &Tenant) {
 
 fn converged(world: &World, namespace: &str) -> Tenant {
     let tenant = world.tenant(namespace);
-    tenant.apply("roraima", "");
+    tenant.apply("roraima", ON_SCHEDULE_ALONE);
     wait_for_three(&tenant);
     tenant
 }
@@ -81,7 +81,12 @@ fn watch_for_silence(tenant: &Tenant, before: &[String]) {
 }
 
 fn creation(world: &World) {
-    let tenant = converged(world, "creation");
+    let tenant = world.tenant("creation");
+    // An interval that is told no more than that it is Ready.
+    let mut example = tenant.example("roraima");
+    example.interval_minutes = 10;
+    tenant.kubectl.apply(&example.manifest(ON_SCHEDULE_ALONE)).unwrap();
+    wait_for_three(&tenant);
     let writes = tenant.wait("four writes in the audit log", || {
         let writes = tenant.operator_writes();
         Look::when(writes.len() >= 4, writes)

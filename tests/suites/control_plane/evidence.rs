@@ -5,7 +5,10 @@ use std::time::Duration;
 use mapa_refresh_tests::wait::Look;
 use serde_json::{Value, json};
 
-use crate::world::{Tenant, Test, World, condition};
+use crate::{
+    pods::{end, patch_pod, report, run_all, start, success, task},
+    world::{ON_SCHEDULE_ALONE, Tenant, Test, World, condition},
+};
 
 pub const TESTS: &[Test] = &[
     (
@@ -36,106 +39,11 @@ pub const TESTS: &[Test] = &[
     ),
 ];
 
-const TASKS: [(&str, &str); 3] = [
-    ("refresh-mv-portal", "refreshed"),
-    ("refresh-mapa-cache", "published"),
-    ("calcular-estatisticas", "published"),
-];
-
-/// Starts a run of `task` by hand and returns its pod.
-fn start(tenant: &Tenant, task: &str, job: &str) -> Value {
-    tenant.run(&["create", "job", "--from", &format!("cronjob/roraima-{task}"), job]);
-    tenant.wait("the Job's pod", || {
-        let pods = tenant.json(&["get", "pods", "-l", &format!("batch.kubernetes.io/job-name={job}")]);
-        match pods["items"].get(0) {
-            Some(pod) => Look::Met(pod.clone()),
-            None => Look::Saw("no pod".to_owned()),
-        }
-    })
-}
-
-fn now() -> String {
-    let output = std::process::Command::new("date")
-        .args(["-u", "+%Y-%m-%dT%H:%M:%SZ"])
-        .output()
-        .unwrap();
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
-
-fn env(pod: &Value, name: &str) -> Value {
-    let variables = pod["spec"]["containers"][0]["env"].as_array().unwrap();
-    variables
-        .iter()
-        .find(|variable| variable["name"] == name)
-        .map(|variable| variable["value"].clone())
-        .unwrap_or_default()
-}
-
-/// What the runner in `pod` would report.
-fn report(pod: &Value, result: &Value) -> Value {
-    json!({
-        "version": 1,
-        "policyUid": env(pod, "MAPA_POLICY_UID"),
-        "task": pod["metadata"]["labels"]["mapa.radar.dev/task"],
-        "target": env(pod, "MAPA_TARGET"),
-        "podUid": pod["metadata"]["uid"],
-        "startedAt": now(),
-        "finishedAt": now(),
-        "durationMs": 1500,
-        "attempts": [{ "durationMs": 700, "class": "Transient", "code": "57P03" }, { "durationMs": 800 }],
-        "result": result,
-    })
-}
-
-fn success(kind: &str) -> Value {
-    let kind = format!("{}{}", kind[..1].to_uppercase(), &kind[1..]);
-    json!({ "succeeded": { "kind": kind, "dataAsOf": now(), "ageSeconds": 1.0, "elapsedSeconds": 0.5, "records": 305 } })
-}
-
-/// Ends `pod` as a kubelet would, with `message` as its termination message.
-fn end(tenant: &Tenant, pod: &Value, exit_code: i32, message: &str) {
-    let status = json!({ "status": {
-        "phase": if exit_code == 0 { "Succeeded" } else { "Failed" },
-        "containerStatuses": [{
-            "name": "job-runner", "image": "runner:1", "imageID": "", "ready": false, "restartCount": 0,
-            "state": { "terminated": { "exitCode": exit_code, "finishedAt": now(), "message": message } },
-        }],
-    } });
-    patch_pod(tenant, pod, &status);
-}
-
-fn patch_pod(tenant: &Tenant, pod: &Value, status: &Value) {
-    let name = pod["metadata"]["name"].as_str().unwrap();
-    tenant.run(&[
-        "patch",
-        "pod",
-        name,
-        "--subresource=status",
-        "--type=merge",
-        "-p",
-        &status.to_string(),
-    ]);
-}
-
-fn run_all(tenant: &Tenant, suffix: &str) {
-    for (task, kind) in TASKS {
-        let pod = start(tenant, task, &format!("{task}-{suffix}"));
-        end(tenant, &pod, 0, &report(&pod, &success(kind)).to_string());
-    }
-}
-
 fn tenant(world: &World, namespace: &str) -> Tenant {
     let tenant = world.tenant(namespace);
-    tenant.apply("roraima", "");
+    tenant.apply("roraima", ON_SCHEDULE_ALONE);
     tenant.wait_for_condition("roraima", "Ready", "True", "Reconciled");
     tenant
-}
-
-fn task<'a>(policy: &'a Value, name: &str) -> &'a Value {
-    policy["status"]["tasks"]
-        .as_array()
-        .and_then(|tasks| tasks.iter().find(|task| task["name"] == name))
-        .unwrap_or(&Value::Null)
 }
 
 fn wait_for_runs(tenant: &Tenant, name: &str, runs: i64) -> Value {
@@ -270,7 +178,7 @@ fn garbled(world: &World) {
     }
     assert_eq!(
         condition(&tenant.policy("roraima"), "Compliant")["reason"],
-        "NeverPublished"
+        "EvidenceMissing"
     );
 }
 

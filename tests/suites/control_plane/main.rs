@@ -11,8 +11,11 @@
 
 mod admission;
 mod cron_jobs;
+mod deadlines;
 mod evidence;
+mod extra_runs;
 mod past_admission;
+mod pods;
 mod world;
 
 use libtest_mimic::{Arguments, Trial};
@@ -23,7 +26,14 @@ fn main() {
         libtest_mimic::run(&arguments, trials(None)).exit();
     }
     let world = world::World::start();
-    let conclusion = libtest_mimic::run(&arguments, trials(Some(&world)));
+    // Some wait for the clock, not for the processor.
+    let conclusion = libtest_mimic::run(
+        &Arguments {
+            test_threads: arguments.test_threads.or(Some(4)),
+            ..arguments
+        },
+        trials(Some(&world)),
+    );
     // Exiting would skip it, and with it the end of the servers.
     drop(world);
     conclusion.exit();
@@ -33,7 +43,9 @@ fn trials(world: Option<&world::World>) -> Vec<Trial> {
     [
         admission::TESTS,
         cron_jobs::TESTS,
+        deadlines::TESTS,
         evidence::TESTS,
+        extra_runs::TESTS,
         past_admission::TESTS,
     ]
     .concat()

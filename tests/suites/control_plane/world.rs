@@ -1,7 +1,14 @@
 //! One control plane for all tests, a namespace and an operator for each.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    io::{Read, Seek, SeekFrom},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use k8s_openapi::jiff::Timestamp;
 use mapa_refresh_tests::{
     cargo,
     control_plane::ControlPlane,
@@ -16,6 +23,9 @@ use serde_json::Value;
 
 /// A test: a name that says the promise, and what proves it.
 pub type Test = (&'static str, fn(&World));
+
+/// Lines of a spec: no run beside the schedule.
+pub const ON_SCHEDULE_ALONE: &str = "  rescue: false\n";
 
 /// The control plane with the CRD.
 #[derive(Clone)]
@@ -47,6 +57,15 @@ impl World {
             "--timeout=30s",
         ];
         plane.kubectl().run(established).unwrap();
+        // Discovery follows a moment later.
+        wait::until("kubectl to know the resource", Duration::from_secs(30), || match plane
+            .kubectl()
+            .run(["explain", "mapa-refresh"])
+        {
+            Ok(_) => Look::Met(()),
+            Err(error) => Look::Saw(error.to_string()),
+        })
+        .unwrap();
         Self {
             plane: Arc::new(plane),
             operator,
@@ -55,6 +74,16 @@ impl World {
 
     pub fn kubectl(&self) -> Kubectl {
         self.plane.kubectl()
+    }
+
+    /// Ends the controller-manager of a world of one's own: no slot fires, and no Job gets a pod.
+    pub fn stop_controller_manager(&self) {
+        self.plane.stop_controller_manager();
+    }
+
+    /// Starts it again.
+    pub fn start_controller_manager(&self) {
+        self.plane.start_controller_manager().unwrap();
     }
 
     /// A namespace of the test's own with an operator that watches it alone.
@@ -76,6 +105,7 @@ impl World {
             operator,
             process: Some(process),
             audit_log: self.plane.audit_log(),
+            folder: self.plane.folder().to_owned(),
         }
     }
 }
@@ -91,7 +121,8 @@ pub struct Tenant {
     pub namespace: String,
     operator: Operator,
     process: Option<Process>,
-    audit_log: std::path::PathBuf,
+    audit_log: PathBuf,
+    folder: PathBuf,
 }
 
 impl Tenant {
@@ -170,34 +201,73 @@ impl Tenant {
         self.process.take().unwrap().terminate()
     }
 
-    /// The operator's requests in this namespace, as "verb resource[/subresource] name code", from the audit log.
-    pub fn operator_requests(&self) -> Vec<String> {
-        std::fs::read_to_string(&self.audit_log)
+    /// One more operator, beside the first.
+    pub fn another_operator(&self) -> Process {
+        self.operator
+            .clone()
+            .named(&format!("{}-2", self.namespace))
+            .start()
             .unwrap()
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .filter(|event| event["objectRef"]["namespace"] == self.namespace.as_str())
+    }
+
+    /// Kills the operator as soon as it has made `writes` writes since the audit log was `from` bytes long.
+    pub fn kill_operator_after(&mut self, from: u64, writes: usize) {
+        let deadline = Instant::now() + Duration::from_secs(15);
+        // It writes every few milliseconds: looking at it now and then would always be too late.
+        while self.requests_since(from).filter(Request::is_write).count() < writes {
+            assert!(Instant::now() < deadline, "fewer than {writes} writes");
+            std::thread::yield_now();
+        }
+        self.kill_operator();
+    }
+
+    /// A process that writes down every version of the policies here.
+    pub fn watch(&self) -> Process {
+        let arguments = [
+            "-n",
+            &self.namespace,
+            "get",
+            "mapa-refresh",
+            "--watch",
+            "--output-watch-events",
+            "-o",
+            "json",
+        ];
+        self.kubectl
+            .start(&format!("watch-{}", self.namespace), arguments, &self.folder)
+            .unwrap()
+    }
+
+    /// How many bytes the audit log has.
+    pub fn audit_position(&self) -> u64 {
+        std::fs::metadata(&self.audit_log).unwrap().len()
+    }
+
+    /// The operator's requests in this namespace, from the audit log.
+    pub fn requests_since(&self, from: u64) -> impl Iterator<Item = Request> {
+        let mut file = std::fs::File::open(&self.audit_log).unwrap();
+        file.seek(SeekFrom::Start(from)).unwrap();
+        let mut log = Vec::new();
+        file.read_to_end(&mut log).unwrap();
+        let lines: Vec<Value> = log
+            .split(|byte| *byte == b'\n')
+            .filter_map(|line| serde_json::from_slice(line).ok())
+            .collect();
+        let namespace = self.namespace.clone();
+        lines
+            .into_iter()
+            .filter(move |event| event["objectRef"]["namespace"] == namespace.as_str())
             .filter(|event| {
                 !event["userAgent"]
                     .as_str()
                     .is_some_and(|agent| agent.starts_with("kube"))
             })
-            .map(|event| {
-                let object = &event["objectRef"];
-                let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-                let subresource = object["subresource"]
-                    .as_str()
-                    .map(|sub| format!("/{sub}"))
-                    .unwrap_or_default();
-                format!(
-                    "{} {}{subresource} {} {}",
-                    text(&event["verb"]),
-                    text(&object["resource"]),
-                    text(&object["name"]),
-                    event["responseStatus"]["code"]
-                )
-            })
-            .collect()
+            .map(|event| Request::read(&event))
+    }
+
+    /// The operator's requests in this namespace, as "verb resource[/subresource] name code", from the audit log.
+    pub fn operator_requests(&self) -> Vec<String> {
+        self.requests_since(0).map(|request| request.to_string()).collect()
     }
 
     pub fn operator_writes(&self) -> Vec<String> {
@@ -205,6 +275,46 @@ impl Tenant {
             .into_iter()
             .filter(|request| !request.starts_with("list") && !request.starts_with("watch"))
             .collect()
+    }
+}
+
+/// A request in the words of the audit log.
+#[derive(Debug)]
+pub struct Request {
+    pub verb: String,
+    /// With its subresource.
+    pub resource: String,
+    pub name: String,
+    pub code: Value,
+    /// When it was answered.
+    pub at: Timestamp,
+}
+
+impl Request {
+    fn read(event: &Value) -> Self {
+        let object = &event["objectRef"];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let subresource = object["subresource"]
+            .as_str()
+            .map(|sub| format!("/{sub}"))
+            .unwrap_or_default();
+        Self {
+            verb: text(&event["verb"]),
+            resource: format!("{}{subresource}", text(&object["resource"])),
+            name: text(&object["name"]),
+            code: event["responseStatus"]["code"].clone(),
+            at: text(&event["stageTimestamp"]).parse().unwrap(),
+        }
+    }
+
+    pub fn is_write(&self) -> bool {
+        !matches!(self.verb.as_str(), "get" | "list" | "watch")
+    }
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {} {}", self.verb, self.resource, self.name, self.code)
     }
 }
 
