@@ -5,6 +5,8 @@ use std::fmt;
 use clap::{Parser, Subcommand, ValueEnum};
 use mapa_refresh_crds::policy::DatabaseKind;
 
+use crate::explain::ExplainSettings;
+
 const EXAMPLES: &str = "\
 Examples:
   # Watch every namespace of the cluster that kubectl talks to
@@ -15,6 +17,17 @@ Examples:
 
 The cluster is found as kubectl finds it: KUBECONFIG, ~/.kube/config, or the service account of the pod.
 SIGTERM stops the operator within 3 seconds; the CronJobs go on.";
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  # What will this policy do in the next hour, and can it hold its limit?
+  mapa-refresh-operator explain policy.yaml
+
+  # What is in the cluster, at a given moment, for a program
+  kubectl get mapa-refresh -A -o yaml | mapa-refresh-operator explain - --at 2026-11-23T10:00:00Z --output json
+
+Exit codes: 0 every policy is feasible; 1 one is not; 2 one is not valid (stderr names each field and what to write), or the file or an
+argument is of no use.";
 
 /// Keeps distributors' public outage maps fresh within the limit of REN 1.137/2025 Art. 106, and proves it.
 #[derive(Debug, Parser)]
@@ -31,6 +44,9 @@ pub enum Command {
     /// Reconcile the policies of a cluster until SIGTERM.
     #[command(after_help = EXAMPLES)]
     Run(Settings),
+    /// Print what policies do in the next hour and whether they can hold their limit; needs no cluster.
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(ExplainSettings),
 }
 
 /// Settings of `run`.
