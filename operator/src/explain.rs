@@ -121,6 +121,12 @@ pub(crate) struct Refused {
     problems: Vec<Problem>,
 }
 
+impl Refused {
+    pub(crate) fn new(policy: String, problems: Vec<Problem>) -> Self {
+        Self { policy, problems }
+    }
+}
+
 /// Splits what was read into policies, and what is wrong with the others.
 pub(crate) fn sorted(documents: Vec<Document>) -> (Vec<(String, Planned)>, Vec<Refused>, String) {
     let (mut planned, mut refused, mut complaints) = (Vec::new(), Vec::new(), String::new());

@@ -29,6 +29,7 @@ pub mod risk;
 pub mod run;
 pub mod schedule;
 pub mod settings;
+pub mod simulate;
 pub mod status;
 pub mod telemetry;
 pub mod text_table;

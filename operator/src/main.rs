@@ -11,6 +11,7 @@ use mapa_refresh_operator::{
     explain::{Answer, explain},
     run,
     settings::{Arguments, Command, Settings},
+    simulate::simulate,
     telemetry,
 };
 
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(settings) => reconcile(&settings),
         Command::Explain(settings) => say(&explain(&settings, Clock::system().now())),
+        Command::Simulate(settings) => say(&simulate(&settings, Clock::system().now())),
     }
 }
 
