@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// Seconds by which the Job's deadline lies after the run's own budget: the runner ends first and reports.
-const DEADLINE_MARGIN_SECONDS: u32 = 20;
+pub const DEADLINE_MARGIN_SECONDS: u32 = 20;
 /// Seconds that Kubernetes waits after SIGTERM; the runner needs 5.
 const GRACE_SECONDS: i64 = 10;
 /// Seconds after which a run leaves a node that is gone.

@@ -4,6 +4,7 @@
 //! the caches, only [`apply`] writes; everything between is pure and gets the time as a parameter.
 
 pub mod account;
+pub mod admission;
 pub mod apply;
 pub mod backoff;
 pub mod clock;
@@ -12,6 +13,7 @@ pub mod conditions;
 pub mod controller;
 pub mod desired;
 pub mod error;
+pub mod explain;
 pub mod extra_runs;
 pub mod feasibility;
 pub mod fingerprint;
@@ -20,14 +22,17 @@ pub mod index;
 pub mod observe;
 pub mod outcome;
 pub mod pace;
+pub mod policy_file;
 pub mod reconcile;
 pub mod records;
 pub mod risk;
 pub mod run;
 pub mod schedule;
 pub mod settings;
+pub mod simulate;
 pub mod status;
 pub mod telemetry;
+pub mod text_table;
 pub mod transitions;
 pub mod undecodable;
 pub mod validate;

@@ -5,6 +5,8 @@ use std::fmt;
 use clap::{Parser, Subcommand, ValueEnum};
 use mapa_refresh_crds::policy::DatabaseKind;
 
+use crate::{explain::ExplainSettings, simulate::SimulateSettings};
+
 const EXAMPLES: &str = "\
 Examples:
   # Watch every namespace of the cluster that kubectl talks to
@@ -15,6 +17,31 @@ Examples:
 
 The cluster is found as kubectl finds it: KUBECONFIG, ~/.kube/config, or the service account of the pod.
 SIGTERM stops the operator within 3 seconds; the CronJobs go on.";
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  # What will this policy do in the next hour, and can it hold its limit?
+  mapa-refresh-operator explain policy.yaml
+
+  # What is in the cluster, at a given moment, for a program
+  kubectl get mapa-refresh -A -o yaml | mapa-refresh-operator explain - --at 2026-11-23T10:00:00Z --output json
+
+Exit codes: 0 every policy is feasible; 1 one is not; 2 one is not valid (stderr names each field and what to write), or the file or an
+argument is of no use.";
+
+const SIMULATE_EXAMPLES: &str = "\
+Examples:
+  # One attempt in twenty fails, and one in a hundred takes 40 s: how often will the limit be exceeded?
+  mapa-refresh-operator simulate policy.yaml --runs 100000 --failure-rate 0.05 --duration p50=3s,p99=40s
+
+  # The database is down for 45 minutes every 30 days, for a program
+  mapa-refresh-operator simulate policy.yaml --outage 45m/30d --output json
+
+The operator's own engine decides on rescues and counts the breaches, under a virtual clock. The world is simulated: a CronJob controller that
+misses no slot, runners that try again as theirs do, failures that are independent of each other, and nothing that fails for good.
+
+Exit codes: 0 every policy has fewer than one breach a year; 1 one has more; 2 one is not valid (stderr names each field and what to
+write), or the file or an argument is of no use.";
 
 /// Keeps distributors' public outage maps fresh within the limit of REN 1.137/2025 Art. 106, and proves it.
 #[derive(Debug, Parser)]
@@ -31,6 +58,12 @@ pub enum Command {
     /// Reconcile the policies of a cluster until SIGTERM.
     #[command(after_help = EXAMPLES)]
     Run(Settings),
+    /// Print what policies do in the next hour and whether they can hold their limit; needs no cluster.
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(ExplainSettings),
+    /// Simulate years of a policy and print how old its data gets; needs no cluster.
+    #[command(after_help = SIMULATE_EXAMPLES)]
+    Simulate(SimulateSettings),
 }
 
 /// Settings of `run`.

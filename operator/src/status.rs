@@ -493,15 +493,15 @@ fn planned_tasks(
 }
 
 /// What evidence has to be about.
-struct Target {
+pub(crate) struct Target {
     /// Its hash.
-    name: String,
+    pub(crate) name: String,
     /// Since when, in seconds since 1970.
-    since: i64,
+    pub(crate) since: i64,
     /// The tasks whose publications count.
-    judged: Vec<TaskName>,
+    pub(crate) judged: Vec<TaskName>,
     /// Oldest that what is published may be, in seconds.
-    limit_seconds: i64,
+    pub(crate) limit_seconds: i64,
 }
 
 /// What looking at the runs gave beside the tasks' new status.
@@ -594,7 +594,8 @@ fn remember<'a>(task: &mut TaskStatus, existing: impl Iterator<Item = &'a Run>, 
     task.counted_runs = short;
 }
 
-fn count(task: &mut TaskStatus, run: &Run, outcome: &Outcome, target: &Target) {
+/// Counts one run that ended, and takes what it proves.
+pub(crate) fn count(task: &mut TaskStatus, run: &Run, outcome: &Outcome, target: &Target) {
     let latest = task
         .last_success_time
         .iter()
@@ -667,7 +668,7 @@ fn count(task: &mut TaskStatus, run: &Run, outcome: &Outcome, target: &Target) {
 
 /// Seconds that Kubernetes took around a run that had a slot. Later than that it was a slot that was missed and made up for, not a slow
 /// start.
-fn around(run: &Run, outcome: &Outcome) -> Option<i64> {
+pub(crate) fn around(run: &Run, outcome: &Outcome) -> Option<i64> {
     let (slot, duration) = run.job.slot.zip(outcome.duration_seconds)?;
     let seconds = outcome.ended_at.duration_since(slot).as_secs().saturating_sub(duration);
     (0..=LONGEST_START_SECONDS).contains(&seconds).then_some(seconds)
