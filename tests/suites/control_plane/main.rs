@@ -10,6 +10,7 @@
 )]
 
 mod admission;
+mod configuration;
 mod cron_jobs;
 mod evidence;
 mod past_admission;
@@ -32,6 +33,7 @@ fn main() {
 fn trials(world: Option<&world::World>) -> Vec<Trial> {
     [
         admission::TESTS,
+        configuration::TESTS,
         cron_jobs::TESTS,
         evidence::TESTS,
         past_admission::TESTS,
