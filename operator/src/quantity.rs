@@ -1,4 +1,4 @@
-//! Pure: Kubernetes' quantities in the one spelling in which the API server stores them.
+//! Pure: Kubernetes' quantities in the canonical spelling, which the API server leaves alone.
 //!
 //! It rewrites `1024Mi` to `1Gi` and `0.5` to `500m`. Whoever writes another spelling finds it changed at every look, and would
 //! change it back for ever.
@@ -41,7 +41,7 @@ const BINARY: [(&str, i128); 6] = [
 /// Finer than what is stored: rounded up to it.
 const FINER: [(&str, i128); 2] = [("u", 1_000), ("n", 1_000_000)];
 
-/// `text` as the API server stores it.
+/// `text` in a spelling that the API server stores as it is.
 ///
 /// # Errors
 /// It is no quantity, or none that a pod can ask for.
@@ -156,9 +156,9 @@ impl Form {
 mod tests {
     use super::*;
 
-    /// Each pair was read back from a Kubernetes 1.35 API server.
+    /// Every spelling on the right came back unchanged from a Kubernetes 1.35 API server, in a CronJob.
     #[test]
-    fn a_quantity_is_spelled_as_the_api_server_spells_it() {
+    fn a_quantity_is_spelled_so_that_the_api_server_leaves_it_alone() {
         for (given, stored) in SPELLINGS {
             assert_eq!(
                 canonical(given).as_ref().map(|quantity| quantity.0.as_str()),
