@@ -10,20 +10,28 @@ use mapa_refresh_operator::{
     clock::Clock,
     explain::{Answer, explain},
     run,
-    settings::{Arguments, Command, Settings},
+    settings::{Arguments, Command, RunArguments},
     simulate::simulate,
     telemetry,
 };
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Run(settings) => reconcile(&settings),
+        Command::Run(arguments) => reconcile(arguments),
         Command::Explain(settings) => say(&explain(&settings, Clock::system().now())),
         Command::Simulate(settings) => say(&simulate(&settings, Clock::system().now())),
     }
 }
 
-fn reconcile(settings: &Settings) -> ExitCode {
+fn reconcile(arguments: RunArguments) -> ExitCode {
+    let settings = match arguments.settings() {
+        Ok(settings) => settings,
+        // The file says in which format to log: until it is read there is no log.
+        Err(error) => {
+            eprintln!("mapa-refresh-operator: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     telemetry::start(settings.log_format);
     match run::until_terminated(settings) {
         Ok(()) => ExitCode::SUCCESS,

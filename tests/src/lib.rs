@@ -8,9 +8,11 @@
 
 pub mod assets;
 pub mod cargo;
+pub mod chart_readme;
 pub mod control_plane;
 pub mod error;
 pub mod fake_api;
+pub mod helm;
 pub mod images;
 pub mod kubectl;
 pub mod node;

@@ -1,7 +1,7 @@
 use k8s_openapi::jiff::SignedDuration;
 
 use super::*;
-use crate::{fingerprint::Uid, records::JobRecord};
+use crate::{fingerprint::Uid, forecast::ActiveRun, records::JobRecord};
 
 const VIEW: TaskName = TaskName::RefreshMvPortal;
 const MAP: TaskName = TaskName::RefreshMapaCache;
@@ -62,7 +62,17 @@ impl Scene {
                 succeeded: *succeeded,
             })
             .collect();
-        let wanted = advance(&mut self.extra, cron_job, &self.jobs, &counted, at(9));
+        let active: Vec<ActiveRun> = self
+            .jobs
+            .iter()
+            .filter(|run| !ended.iter().any(|(task, _)| *task == run.task))
+            .map(|run| ActiveRun {
+                task: run.task,
+                created: run.job.created,
+                job: run.job.name.clone(),
+            })
+            .collect();
+        let wanted = advance(&mut self.extra, cron_job, &self.jobs, &active, &counted, at(9));
         wanted.into_iter().map(|job| job.task).collect()
     }
 

@@ -334,6 +334,7 @@ impl<'a> Operator<'a> {
             rescue,
             |task| cron_job_name(name, task),
             &self.rescue_runs,
+            &self.active,
             &counted,
             now,
         );

@@ -5,6 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use mapa_refresh_tests::{
     cargo,
     control_plane::ControlPlane,
+    helm::Helm,
     images,
     kubectl::Kubectl,
     node::Node,
@@ -90,6 +91,10 @@ impl World {
 
     pub fn kubectl(&self) -> Kubectl {
         self.0.plane.kubectl()
+    }
+
+    pub fn helm(&self) -> Helm {
+        Helm::new(Some(self.0.plane.kubeconfig())).unwrap()
     }
 
     /// A database with the seed.
