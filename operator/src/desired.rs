@@ -175,7 +175,8 @@ pub fn job(cron_job: &DesiredCronJob, owner: &str, id: &str) -> Job {
                 name: cron_job.name().to_owned(),
                 uid: owner.to_owned(),
                 controller: Some(true),
-                block_owner_deletion: Some(true),
+                // It would need a permission on the CronJobs' finalizers where OwnerReferencesPermissionEnforcement is on, and wins nothing.
+                block_owner_deletion: None,
             }]),
             ..ObjectMeta::default()
         },

@@ -33,7 +33,7 @@ fn reconcile(arguments: RunArguments) -> ExitCode {
         }
     };
     telemetry::start(settings.log_format);
-    match run::until_terminated(settings) {
+    match run::until_terminated(&settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "cannot run");

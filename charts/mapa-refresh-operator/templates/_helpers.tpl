@@ -76,7 +76,7 @@ annotations:
   verbs: [get, list, watch, create, update, delete]
 - apiGroups: [batch]
   resources: [jobs]
-  verbs: [list, watch, create]
+  verbs: [get, list, watch, create]
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]

@@ -24,7 +24,7 @@ pub const TESTS: &[Test] = &[
 const RULES: [&str; 7] = [
     " pods [list watch]",
     "batch cronjobs [create delete get list update watch]",
-    "batch jobs [create list watch]",
+    "batch jobs [create get list watch]",
     "events.k8s.io events [create patch]",
     "mapa.radar.dev maparefreshpolicies [list watch]",
     "mapa.radar.dev maparefreshpolicies/finalizers [update]",
