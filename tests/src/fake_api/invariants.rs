@@ -207,7 +207,7 @@ impl Invariants {
         }
     }
 
-    /// I3: a write has a cause: something else changed a short time ago, or a condition flips by the passing of time.
+    /// I3: a write has a cause: something else changed a short time ago, or by the passing of time a condition flips or a rescue begins.
     fn at_rest(&mut self, change: &Change, _store: &Store) {
         let caused = self
             .last_cause
@@ -220,6 +220,11 @@ impl Invariants {
                     (&before["status"], &before["reason"]) != (&after["status"], &after["reason"])
                 })
         });
+        let flips = flips
+            || change
+                .before
+                .as_ref()
+                .is_some_and(|before| before["status"]["rescue"] != change.after["status"]["rescue"]);
         let is_state = matches!(change.key.resource, resource::POLICIES | resource::CRON_JOBS);
         if is_state && !caused && !flips {
             self.violated(

@@ -23,7 +23,7 @@ async fn f11_a_policy_that_is_deleted_and_created_again_starts_anew() {
         let old = world.policy("roraima")["metadata"]["uid"].clone();
         world.delete(&world.policy_key("roraima"));
         world.run_for(seconds(pause)).await;
-        world.apply(policy("roraima", json!({})));
+        world.apply(policy("roraima", json!({ "rescue": false })));
         world.run_for(seconds(5)).await;
         world.converges_within(seconds(10)).await;
         assert_ne!(world.policy("roraima")["metadata"]["uid"], old);

@@ -161,7 +161,7 @@ async fn f10_its_own_writes_reach_the_watch_late_and_are_not_written_twice() {
     let mut world = World::new(10);
     world.run_for(seconds(1)).await;
     world.with_faults(|faults| faults.watches().delay = seconds(4));
-    world.apply(policy("roraima", json!({})));
+    world.apply(policy("roraima", json!({ "rescue": false })));
     world.run_for(seconds(30)).await;
     world.clear_faults();
     world.converges_within(seconds(10)).await;
