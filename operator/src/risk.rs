@@ -81,7 +81,8 @@ fn first_that_applies(
             format!("{until}; a pod cannot start: {}: {}", trouble.code, trouble.message),
         ));
     }
-    if let Some(run) = forecast.hung().next() {
+    // The first that was: it is named until it ends, whichever join it.
+    if let Some(run) = forecast.hung().min_by_key(|run| forecast.overdue_at(run)) {
         return Some((
             AtRiskReason::RunHung,
             format!(

@@ -229,10 +229,30 @@ impl Invariants {
         if is_state && !caused && !flips {
             self.violated(
                 "I3",
-                format!("{change}: nothing had changed since {:?}", self.last_cause),
+                format!(
+                    "{change}: nothing had changed since {:?}, and yet {}",
+                    self.last_cause,
+                    differences(change)
+                ),
             );
         }
     }
+}
+
+/// The fields of the status that a change touches, before and after.
+fn differences(change: &Change) -> String {
+    let fields = |object: Option<&Value>| {
+        object
+            .and_then(|object| object["status"].as_object().cloned())
+            .unwrap_or_default()
+    };
+    let (before, after) = (fields(change.before.as_deref()), fields(Some(&change.after)));
+    after
+        .iter()
+        .filter(|(field, value)| before.get(*field) != Some(value))
+        .map(|(field, value)| format!("{field}: {} became {value}", before.get(field).unwrap_or(&Value::Null)))
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// The status of `task` in `policy`; null when there is none.
