@@ -42,6 +42,15 @@ fn reconciles(world: &World) {
     })
     .unwrap();
     assert_eq!(run(&["get", "cronjobs", "-o", "name"]).unwrap().lines().count(), 3);
+    wait::until(
+        "the first run, which waits for no slot",
+        Duration::from_secs(30),
+        || {
+            let jobs = run(&["get", "jobs", "-o", "name"]).unwrap();
+            Look::when(jobs.contains("roraima-refresh-mv-portal-r"), jobs)
+        },
+    )
+    .unwrap();
     run(&["delete", "mapa-refresh", "roraima"]).unwrap();
 }
 
@@ -58,7 +67,7 @@ fn manifest() -> String {
                 rule("batch", &["cronjobs"], &["get", "list", "watch", "create", "update", "delete"]),
                 // Setting blockOwnerDeletion needs the right to delete the owner's finalizers, where that is enforced.
                 rule("mapa.radar.dev", &["maparefreshpolicies/finalizers"], &["update"]),
-                rule("batch", &["jobs"], &["list", "watch"]),
+                rule("batch", &["jobs"], &["get", "list", "watch", "create"]),
                 rule("", &["pods"], &["list", "watch"]),
                 rule("events.k8s.io", &["events"], &["create", "patch"]),
             ],

@@ -92,6 +92,16 @@ impl World {
         self.0.plane.kubectl()
     }
 
+    /// Ends the controller-manager: no slot fires, and no Job gets a pod, of any tenant.
+    pub fn stop_controller_manager(&self) {
+        self.0.plane.stop_controller_manager();
+    }
+
+    /// Starts it again.
+    pub fn start_controller_manager(&self) {
+        self.0.plane.start_controller_manager().unwrap();
+    }
+
     /// A database with the seed.
     pub fn database(&self) -> Postgres {
         let database = Postgres::start().unwrap();
