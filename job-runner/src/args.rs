@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use mapa_refresh_crds::{policy::TaskName, runner_env as env};
 
+use crate::exit;
+
 /// Refreshes the view, builds and publishes the outage map and its statistics, and reports.
 #[derive(Debug, Parser)]
 #[command(name = "job-runner", version, after_help = EXIT_CODES, after_long_help = EXAMPLES)]
@@ -26,6 +28,12 @@ pub enum Command {
     HealthCheck(SettingArgs),
     /// Print the DDL and grants that the database needs, for its administrator to run
     Schema(SchemaArgs),
+    /// End with an exit code: what a run turns into that can't end otherwise (see [`crate::exit::end_soon`])
+    #[command(name = exit::END, hide = true)]
+    End {
+        /// The exit code
+        code: u8,
+    },
 }
 
 /// Arguments of `run`.

@@ -1,6 +1,11 @@
 //! Exit codes, a contract with whoever looks at a pod's state: 0, 1 or 2.
 
-use std::process::ExitCode;
+use std::{
+    os::unix::process::CommandExt,
+    process::{Command, ExitCode, abort},
+    thread,
+    time::Duration,
+};
 
 use mapa_refresh_crds::report::{FaultClass, RunResult};
 
@@ -10,6 +15,12 @@ pub const DONE: u8 = 0;
 pub const TRANSIENT: u8 = 1;
 /// A permanent fault or a wrong configuration: somebody has to change something.
 pub const PERMANENT: u8 = 2;
+
+/// Once everything is said, the exit handlers of libraries may take so long.
+const HANDLERS: Duration = Duration::from_millis(500);
+
+/// The hidden command with which the program ends at once; its argument is the exit code.
+pub const END: &str = "end";
 
 /// The exit code of a run that ended with `result`.
 #[must_use]
@@ -27,6 +38,21 @@ pub fn code(result: &RunResult) -> u8 {
 #[must_use]
 pub fn exit_code(result: &RunResult) -> ExitCode {
     ExitCode::from(code(result))
+}
+
+/// Sees to it that the process ends with `code` within a second, whatever hangs: Oracle's client has exit handlers of its own, and a connection
+/// that does not answer must not keep the pod. To be called when the report is written.
+pub fn end_soon(code: u8) {
+    let watchdog = thread::Builder::new().spawn(move || {
+        thread::sleep(HANDLERS);
+        // The program takes its own place: that ends every thread, runs no handler, and keeps the exit code, which a signal would not.
+        let failed = Command::new("/proc/self/exe").args([END, &code.to_string()]).exec();
+        tracing::error!("the process can't end in good order: {failed}");
+        abort();
+    });
+    if let Err(error) = watchdog {
+        tracing::warn!("nothing will end the process should it hang: {error}");
+    }
 }
 
 #[cfg(test)]

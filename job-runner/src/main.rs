@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Command::Run(RunArgs { task, settings }) => run_task(task, &settings),
         Command::HealthCheck(settings) => run_task(TaskName::HealthCheck, &settings),
         Command::Schema(schema) => print_schema(&schema),
+        Command::End { code } => ExitCode::from(code),
     }
 }
 
@@ -48,6 +49,7 @@ fn run_task(task: TaskName, args: &SettingArgs) -> ExitCode {
     });
     report::write(&finished, &args.termination_message_path);
     log_end(&finished.result);
+    exit::end_soon(exit::code(&finished.result));
     // A lookup of a name may hang in its thread: it must not keep the process.
     runtime.shutdown_background();
     exit::exit_code(&finished.result)

@@ -36,6 +36,10 @@ pub struct Secret {
     pub password: Option<SecretString>,
     /// Certificate authorities in PEM, which the store's certificate must come from.
     pub ca: Option<Vec<u8>>,
+    /// Name by which to log in to a cache's Sentinels.
+    pub sentinel_username: Option<String>,
+    /// Their password: they have one of their own, or none.
+    pub sentinel_password: Option<SecretString>,
 }
 
 /// A Secret that can't be used.
@@ -99,6 +103,11 @@ impl Secret {
             username: key("username").text()?,
             password: key("password").text()?.map(Into::into),
             ca: key("ca.crt").bytes()?.filter(|pem| !pem.is_empty()),
+            sentinel_username: key("sentinel-username").text()?.filter(|name| !name.is_empty()),
+            sentinel_password: key("sentinel-password")
+                .text()?
+                .filter(|password| !password.is_empty())
+                .map(Into::into),
         })
     }
 }
@@ -142,6 +151,8 @@ fn expectation(key: &str, scheme: Scheme) -> String {
         "url" => format!("it should look like {scheme}"),
         "username" => "it should be the name by which the job-runner logs in".to_owned(),
         "password" => "it should be the password of that user".to_owned(),
+        "sentinel-username" => "it should be the name by which the job-runner logs in to the Sentinels".to_owned(),
+        "sentinel-password" => "it should be the password of the Sentinels".to_owned(),
         "ca.crt" => "it should be one or more certificates in PEM".to_owned(),
         other => format!("{other} should be a file"),
     }

@@ -72,6 +72,7 @@ pub fn publish(
     let oldest_told = entries.last().map_or(newest.published_at, |entry| entry.published_at);
     entries.retain(|entry| last.is_none_or(|last| entry.published_at > last.published_at));
     for entry in &mut entries {
+        entry.data_as_of = entry.data_as_of.min(seen);
         entry.published_at = entry.published_at.max(entry.data_as_of).min(seen);
     }
     if let Some(last) = last.filter(|last| !reaches_back && last.data_as_of > LOST) {

@@ -3,8 +3,10 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
+use backon::ExponentialBuilder;
 use futures::{Stream, StreamExt, future, stream};
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -20,7 +22,8 @@ use kube::{
     runtime::{
         Config, Controller, WatchStreamExt, predicates,
         reflector::{self, ObjectRef},
-        watcher::{self, Event, watcher},
+        utils::ResetTimerBackoff,
+        watcher::{self, Event, ExponentialBackoff, watcher},
     },
 };
 use mapa_refresh_crds::labels::{FIELD_MANAGER, MANAGED_BY};
@@ -41,6 +44,9 @@ use crate::{
 
 /// Objects per page of a list: bounds the memory of a restart.
 const PAGE: u32 = 500;
+/// Longest wait before a watch that failed is tried again; jitter may double it. kube's own goes up to a minute, and everything has to be
+/// right 10 s after a fault clears (I7).
+const LONGEST_WATCH_BACKOFF: Duration = Duration::from_secs(3);
 
 /// Reconciles until `shutdown` becomes true; what is under way is finished first.
 ///
@@ -63,7 +69,7 @@ pub async fn run(client: Client, settings: &Settings, clock: Clock, shutdown: wa
     future::join_all(
         scopes
             .into_iter()
-            .map(|scope| run_scope(client.clone(), scope, settings, clock, shutdown.clone())),
+            .map(|scope| run_scope(client.clone(), scope, settings, clock.clone(), shutdown.clone())),
     )
     .await;
     info!("stopped");
@@ -111,6 +117,8 @@ async fn run_scope(
     Controller::for_stream(policies, reader)
         .with_config(Config::default().concurrency(settings.concurrency))
         .reconcile_on(children)
+        // Each watch waits for itself; the controller's own wait would stop them all, for up to a minute.
+        .trigger_backoff(backoff(Duration::from_millis(1), Duration::from_millis(1)))
         .graceful_shutdown_on(async move {
             let _ = shutdown.wait_for(|stop| *stop).await;
         })
@@ -167,7 +175,7 @@ impl Feed {
         let mut listed = HashSet::new();
         watcher(self.api(), watcher::Config::default().page_size(PAGE))
             .inspect(log_watch_error::<mapa_refresh_crds::MapaRefreshPolicy, _>)
-            .default_backoff()
+            .backoff(watch_backoff())
             .modify(|policy| policy.managed_fields_mut().clear())
             .inspect(move |event| match event {
                 Ok(Event::Init) => listed.clear(),
@@ -207,7 +215,7 @@ impl Feed {
             .page_size(PAGE);
         watcher(self.api::<K>(), ours)
             .inspect(log_watch_error::<K, _>)
-            .default_backoff()
+            .backoff(watch_backoff())
             .map(move |event| {
                 let Ok(event) = event else { return Vec::new() };
                 let filled = matches!(event, Event::InitDone);
@@ -250,6 +258,23 @@ fn bare<K: Resource<DynamicType = ()> + DeserializeOwned>(metadata: &ObjectMeta)
         "kind": K::kind(&()),
         "metadata": metadata,
     }))
+}
+
+fn watch_backoff() -> ResetTimerBackoff<ExponentialBackoff> {
+    // A watch that fails to start does so without an event between: the wait grows until it holds for a while.
+    ResetTimerBackoff::new(
+        backoff(Duration::from_millis(400), LONGEST_WATCH_BACKOFF),
+        Duration::from_secs(30),
+    )
+}
+
+fn backoff(first: Duration, longest: Duration) -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(first)
+        .with_max_delay(longest)
+        .with_jitter()
+        .without_max_times()
+        .into()
 }
 
 fn log_watch_error<K: Resource<DynamicType = ()>, T>(event: &watcher::Result<T>) {

@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// Seconds by which the Job's deadline lies after the run's own budget: the runner ends first and reports.
-const DEADLINE_MARGIN_SECONDS: u32 = 20;
+pub const DEADLINE_MARGIN_SECONDS: u32 = 20;
 /// Seconds that Kubernetes waits after SIGTERM; the runner needs 5.
 const GRACE_SECONDS: i64 = 10;
 /// Seconds after which a run leaves a node that is gone.
@@ -175,7 +175,8 @@ pub fn job(cron_job: &DesiredCronJob, owner: &str, id: &str) -> Job {
                 name: cron_job.name().to_owned(),
                 uid: owner.to_owned(),
                 controller: Some(true),
-                block_owner_deletion: Some(true),
+                // It would need a permission on the CronJobs' finalizers where OwnerReferencesPermissionEnforcement is on, and wins nothing.
+                block_owner_deletion: None,
             }]),
             ..ObjectMeta::default()
         },
@@ -230,24 +231,45 @@ fn pod(policy: &MapaRefreshPolicy, plan: &Plan, task: &TaskPlan, runner: &Runner
             }),
             ..PodSecurityContext::default()
         }),
-        tolerations: Some(
-            ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]
-                .map(|taint| Toleration {
-                    key: Some(taint.to_owned()),
-                    operator: Some("Exists".to_owned()),
-                    effect: Some("NoExecute".to_owned()),
-                    toleration_seconds: Some(DEAD_NODE_SECONDS),
-                    value: None,
-                })
-                .into(),
-        ),
+        image_pull_secrets: given(&runner.image_pull_secrets),
+        node_selector: (!runner.node_selector.is_empty()).then(|| runner.node_selector.clone()),
+        tolerations: Some(tolerations(runner)),
+        affinity: runner.affinity.clone(),
+        priority_class_name: runner.priority_class.clone(),
         volumes: Some(vec![
             secret_volume("database", &policy.spec.database.secret_ref.name),
             secret_volume("cache", &policy.spec.cache.secret_ref.name),
         ]),
-        containers: vec![container(policy, plan, task)],
+        containers: vec![container(policy, plan, task, runner)],
         ..PodSpec::default()
     }
+}
+
+/// An empty list is stored as none.
+fn given<T: Clone>(list: &[T]) -> Option<Vec<T>> {
+    (!list.is_empty()).then(|| list.to_vec())
+}
+
+/// Those by which a run leaves a dead node, unless configured otherwise for that taint, and the configured ones.
+fn tolerations(runner: &RunnerSettings) -> Vec<Toleration> {
+    const NO_EXECUTE: &str = "NoExecute";
+    let is_configured = |taint: &str| {
+        runner.tolerations.iter().any(|toleration| {
+            toleration.key.as_deref() == Some(taint) && toleration.effect.as_deref().is_none_or(|it| it == NO_EXECUTE)
+        })
+    };
+    ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]
+        .into_iter()
+        .filter(|taint| !is_configured(taint))
+        .map(|taint| Toleration {
+            key: Some(taint.to_owned()),
+            operator: Some("Exists".to_owned()),
+            effect: Some(NO_EXECUTE.to_owned()),
+            toleration_seconds: Some(DEAD_NODE_SECONDS),
+            value: None,
+        })
+        .chain(runner.tolerations.iter().cloned())
+        .collect()
 }
 
 /// Optional, so that the runner can say which Secret or key is missing instead of a pod that never starts.
@@ -264,11 +286,11 @@ fn secret_volume(name: &str, secret: &str) -> Volume {
     }
 }
 
-fn container(policy: &MapaRefreshPolicy, plan: &Plan, task: &TaskPlan) -> Container {
+fn container(policy: &MapaRefreshPolicy, plan: &Plan, task: &TaskPlan, runner: &RunnerSettings) -> Container {
     Container {
         name: RUNNER_CONTAINER.to_owned(),
         image: Some(plan.image.clone()),
-        image_pull_policy: Some("IfNotPresent".to_owned()),
+        image_pull_policy: Some(runner.image_pull_policy.as_str().to_owned()),
         args: Some(vec!["run".to_owned(), task.name.to_string()]),
         env: Some(environment(policy, plan, task)),
         volume_mounts: Some(vec![
@@ -276,8 +298,8 @@ fn container(policy: &MapaRefreshPolicy, plan: &Plan, task: &TaskPlan) -> Contai
             secret_mount("cache", env::CACHE_SECRET_DIR),
         ]),
         resources: Some(ResourceRequirements {
-            requests: Some(resources("10m", "32Mi")),
-            limits: Some(BTreeMap::from([("memory".to_owned(), Quantity("256Mi".to_owned()))])),
+            requests: quantities(runner.requests.as_ref(), &[("cpu", "10m"), ("memory", "32Mi")]),
+            limits: quantities(runner.limits.as_ref(), &[("memory", "256Mi")]),
             claims: None,
         }),
         security_context: Some(SecurityContext {
@@ -304,11 +326,18 @@ fn secret_mount(volume: &str, path: &str) -> VolumeMount {
     }
 }
 
-fn resources(cpu: &str, memory: &str) -> BTreeMap<String, Quantity> {
-    BTreeMap::from([
-        ("cpu".to_owned(), Quantity(cpu.to_owned())),
-        ("memory".to_owned(), Quantity(memory.to_owned())),
-    ])
+/// The configured quantities, else the built-in ones; none of them is stored as no map.
+fn quantities(
+    configured: Option<&BTreeMap<String, Quantity>>,
+    built_in: &[(&str, &str)],
+) -> Option<BTreeMap<String, Quantity>> {
+    let quantities = configured.cloned().unwrap_or_else(|| {
+        let built_in = built_in.iter();
+        built_in
+            .map(|(name, quantity)| ((*name).to_owned(), Quantity((*quantity).to_owned())))
+            .collect()
+    });
+    (!quantities.is_empty()).then_some(quantities)
 }
 
 fn environment(policy: &MapaRefreshPolicy, plan: &Plan, task: &TaskPlan) -> Vec<EnvVar> {
@@ -536,6 +565,39 @@ pub(crate) mod tests {
             "got past admission"
         );
         assert_eq!(limit(given, env::MAX_DROP_OUTAGES).as_deref(), Some("20"));
+    }
+
+    #[test]
+    fn a_configured_toleration_replaces_the_built_in_one_of_its_taint_only() {
+        let of = |configured: serde_json::Value| {
+            let settings = RunnerSettings {
+                tolerations: serde_json::from_value(configured).unwrap(),
+                ..RunnerSettings::default()
+            };
+            let list = tolerations(&settings);
+            list.into_iter()
+                .map(|it| (it.key.unwrap_or_default(), it.toleration_seconds))
+                .collect::<Vec<_>>()
+        };
+        let [not_ready, unreachable] =
+            ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"].map(str::to_owned);
+        assert_eq!(
+            of(
+                serde_json::json!([{ "key": not_ready, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5 }])
+            ),
+            [(unreachable.clone(), Some(30)), (not_ready.clone(), Some(5))]
+        );
+        assert_eq!(
+            of(
+                serde_json::json!([{ "operator": "Exists" }, { "key": not_ready, "effect": "NoSchedule", "operator": "Exists" }])
+            ),
+            [
+                (not_ready.clone(), Some(30)),
+                (unreachable, Some(30)),
+                (String::new(), None),
+                (not_ready, None)
+            ]
+        );
     }
 
     #[test]

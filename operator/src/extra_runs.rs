@@ -195,6 +195,21 @@ pub enum Rescue {
     Start(ExtraRuns),
 }
 
+/// Before this moment no rescue of the policy with `status` begins, whatever happens; `None` while there is no deadline.
+#[must_use]
+pub fn never_before(status: &MapaRefreshPolicyStatus, plan: &Plan) -> Option<Timestamp> {
+    written_deadline(status).map(|deadline| begins(status, deadline, plan.max_data_age / 2))
+}
+
+/// When a rescue that needs `reserve` begins. A deadline that was missed already waits for nothing.
+fn begins(previous: &MapaRefreshPolicyStatus, deadline: Timestamp, reserve: std::time::Duration) -> Timestamp {
+    if previous.compliant_until.is_some() {
+        deadline.checked_sub(reserve).unwrap_or(deadline)
+    } else {
+        deadline
+    }
+}
+
 /// Decides on a rescue: runs of what is needed so that the limit holds although the next slot comes too late.
 ///
 /// `previous` is the status as it was written. The rescue begins as late as leaves room for every retry, but never earlier than half of
@@ -242,11 +257,7 @@ pub fn rescue(outlook: Outlook<'_>, previous: &MapaRefreshPolicyStatus, status: 
     }
     let reserve = u64::from(feasibility.worst.start + feasibility.worst.run + feasibility.worst.retries);
     let reserve = std::time::Duration::from_secs(reserve).min(limit / 2);
-    let begin = if previous.compliant_until.is_some() {
-        deadline.checked_sub(reserve).unwrap_or(deadline)
-    } else {
-        deadline
-    };
+    let begin = begins(previous, deadline, reserve);
     if now < begin {
         return Rescue::NotBefore(begin);
     }

@@ -155,17 +155,18 @@ impl Forecast<'_> {
             .max()
     }
 
-    /// The last slot of `task` for which a Job should exist by now, and does not.
+    /// The first slot of `task` for which a Job should exist by now and neither it nor a later one has one.
     #[must_use]
     pub fn missed_slot(&self, task: TaskName) -> Option<Timestamp> {
         let (plan, status, _) = self.task(task)?;
         if plan.suspended {
             return None;
         }
-        let due = self.now.checked_sub(SLOT_GRACE).ok()?;
-        let slot = plan.schedule.last_until(due);
         let began = status.schedule_since.as_ref().map(|since| since.0)?;
-        (slot > began && self.newest_slot(status).is_none_or(|newest| newest < slot)).then_some(slot)
+        let last = self.newest_slot(status).map_or(began, |newest| newest.max(began));
+        let slot = plan.schedule.next_after(last);
+        let due = slot.checked_add(SLOT_GRACE).ok()?;
+        (self.now >= due).then_some(slot)
     }
 
     /// When it can be told next whether a slot of `task` was missed.

@@ -4,14 +4,17 @@
 //! the caches, only [`apply`] writes; everything between is pure and gets the time as a parameter.
 
 pub mod account;
+pub mod admission;
 pub mod apply;
 pub mod backoff;
 pub mod clock;
 pub mod compliance;
 pub mod conditions;
+pub mod config_file;
 pub mod controller;
 pub mod desired;
 pub mod error;
+pub mod explain;
 pub mod extra_runs;
 pub mod feasibility;
 pub mod fingerprint;
@@ -20,14 +23,18 @@ pub mod index;
 pub mod observe;
 pub mod outcome;
 pub mod pace;
+pub mod policy_file;
+pub mod quantity;
 pub mod reconcile;
 pub mod records;
 pub mod risk;
 pub mod run;
 pub mod schedule;
 pub mod settings;
+pub mod simulate;
 pub mod status;
 pub mod telemetry;
+pub mod text_table;
 pub mod transitions;
 pub mod undecodable;
 pub mod validate;

@@ -1,16 +1,37 @@
 //! The operator's binary.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap::Parser;
 use mapa_refresh_operator::{
+    clock::Clock,
+    explain::{Answer, explain},
     run,
-    settings::{Arguments, Command},
+    settings::{Arguments, Command, RunArguments},
+    simulate::simulate,
     telemetry,
 };
 
 fn main() -> ExitCode {
-    let Command::Run(settings) = Arguments::parse().command;
+    match Arguments::parse().command {
+        Command::Run(arguments) => reconcile(arguments),
+        Command::Explain(settings) => say(&explain(&settings, Clock::system().now())),
+        Command::Simulate(settings) => say(&simulate(&settings, Clock::system().now())),
+    }
+}
+
+fn reconcile(arguments: RunArguments) -> ExitCode {
+    let settings = match arguments.settings() {
+        Ok(settings) => settings,
+        // The file says in which format to log: until it is read there is no log.
+        Err(error) => {
+            eprintln!("mapa-refresh-operator: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     telemetry::start(settings.log_format);
     match run::until_terminated(&settings) {
         Ok(()) => ExitCode::SUCCESS,
@@ -19,4 +40,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn say(answer: &Answer) -> ExitCode {
+    // Whoever reads may have read enough (`| head`): that is no fault of the answer.
+    let _ = io::stdout().lock().write_all(answer.stdout.as_bytes());
+    let _ = io::stderr().lock().write_all(answer.stderr.as_bytes());
+    ExitCode::from(answer.exit_code)
 }

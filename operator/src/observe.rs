@@ -18,6 +18,8 @@ pub struct Observed {
     pub cron_jobs: Vec<CronJobRecord>,
     /// The runs of those CronJobs, and of those that are gone.
     pub runs: Vec<Run>,
+    /// Jobs that name the policy and are no run of it now: forged, or their CronJob's owner was changed by hand.
+    pub other_jobs: Vec<Uid>,
 }
 
 /// A Job with its pods, the UID chain verified.
@@ -52,11 +54,15 @@ pub fn observe(index: &Index, key: &PolicyKey, policy: Uid) -> Observed {
         .filter_map(|cron_job| Some((cron_job.uid, cron_job.task?)))
         .collect();
 
+    let mut other_jobs = Vec::new();
     let runs = group
         .jobs
         .into_iter()
         .filter_map(|job| {
-            let task = tasks.iter().find(|(uid, _)| Some(*uid) == job.owner)?.1;
+            let Some((_, task)) = tasks.iter().find(|(uid, _)| Some(*uid) == job.owner).copied() else {
+                other_jobs.push(job.uid);
+                return None;
+            };
             let pods = group
                 .pods
                 .iter()
@@ -66,5 +72,9 @@ pub fn observe(index: &Index, key: &PolicyKey, policy: Uid) -> Observed {
             Some(Run { task, job, pods })
         })
         .collect();
-    Observed { cron_jobs, runs }
+    Observed {
+        cron_jobs,
+        runs,
+        other_jobs,
+    }
 }

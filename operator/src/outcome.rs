@@ -39,6 +39,9 @@ pub const UNTRUSTED_POD: &str = "UntrustedPod";
 pub const REPORT_FROM_FUTURE: &str = "ReportFromFuture";
 /// Seconds by which clocks may be apart before that is worth telling.
 const TOLERATED_SKEW: SignedDuration = SignedDuration::from_secs(60);
+/// Seconds by which a report's data may lie in the future of the operator: clocks that are apart by minutes are met in practice and are told,
+/// and the oldest of what they say counts; further ahead is no skew.
+const FUTURE: SignedDuration = SignedDuration::from_secs(600);
 
 /// Whose reports are believed.
 #[derive(Clone, Copy, Debug)]
@@ -285,7 +288,7 @@ fn believe(
         ));
     }
     if let RunResult::Succeeded(success) = &report.result
-        && success.data_as_of.0.duration_since(end.first_seen) > TOLERATED_SKEW
+        && success.data_as_of.0.duration_since(end.first_seen) > FUTURE
     {
         return Err(fault(
             REPORT_FROM_FUTURE,
@@ -582,7 +585,7 @@ mod tests {
             );
         }
         // Data of a moment that is still to come proves nothing.
-        for skew in [300, 86_400] {
+        for skew in [700, 86_400] {
             let outcome = skewed_by(skew);
             assert_eq!(
                 (outcome.evidence, outcome.result.unwrap_err().code),

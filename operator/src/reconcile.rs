@@ -107,6 +107,7 @@ pub async fn reconcile(policy: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
             desired: &wanted,
             problems,
             runs: &observed.runs,
+            other_jobs: &observed.other_jobs,
             now,
         })
     };

@@ -139,15 +139,14 @@ fn first_that_applies(
             data_as_of,
             u32::try_from(plan.max_data_age.as_secs()).unwrap_or(u32::MAX),
         );
-        next.is_none_or(|next| next > its_end)
-            .then_some((*document, next, its_end))
+        next.is_none_or(|next| next > its_end).then_some((*document, its_end))
     });
-    if let Some((document, next, its_end)) = late {
-        let when = next.map_or_else(|| "never".to_owned(), |next| format!("at {next}"));
+    // The moment of the next run moves with the time: it is not told, or every look would be a change.
+    if let Some((document, its_end)) = late {
         return Some((
             AtRiskReason::NextRunTooLate,
             format!(
-                "{document} is within the limit until {its_end}, and the next run is expected to renew it {when}: shorten intervalMinutes{}",
+                "{document} is within the limit until {its_end}, and the next run is expected to end later: shorten intervalMinutes{}",
                 if plan.rescue {
                     "; a run between two slots will renew it"
                 } else {

@@ -42,7 +42,9 @@ pub fn until_terminated(settings: &Settings) -> Result<(), StartError> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signal)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signal)?;
-        let config = kube::Config::infer().await.map_err(StartError::Configuration)?;
+        let mut config = kube::Config::infer().await.map_err(StartError::Configuration)?;
+        // kube's client would wait for minutes between its own repeats; ours are bounded (I7), and a repeat knows what it repeats.
+        config.default_retry = false;
         info!(server = %config.cluster_url, version = env!("CARGO_PKG_VERSION"), "starting");
         let client = Client::try_from(config).map_err(StartError::Client)?;
         warn_without_crd(&client, settings).await;

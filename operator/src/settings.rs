@@ -1,9 +1,23 @@
-//! The operator's own configuration: how and where runs happen. Flags and environment; a policy never decides these.
+//! The operator's own configuration: how and where runs happen. Flags, environment and one file; a policy never decides these.
 
-use std::fmt;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
+use k8s_openapi::{
+    api::core::v1::{Affinity, LocalObjectReference, Toleration},
+    apimachinery::pkg::api::resource::Quantity,
+};
 use mapa_refresh_crds::policy::DatabaseKind;
+use serde::Deserialize;
+
+use crate::{
+    config_file::{ConfigError, ConfigFile},
+    explain::ExplainSettings,
+    simulate::SimulateSettings,
+};
+
+/// Policies that are reconciled at the same time, unless configured otherwise.
+const CONCURRENCY: u16 = 8;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -13,8 +27,36 @@ Examples:
   # Watch two namespaces only, with logs for a collector
   mapa-refresh-operator run --runner-image IMAGE --watch-namespace radar --watch-namespace radar-ac --log-format json
 
+  # Read everything from a file, as the Helm chart does; flags and environment win over it
+  mapa-refresh-operator run --config /etc/mapa-refresh/config.yaml
+
 The cluster is found as kubectl finds it: KUBECONFIG, ~/.kube/config, or the service account of the pod.
 SIGTERM stops the operator within 3 seconds; the CronJobs go on.";
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  # What will this policy do in the next hour, and can it hold its limit?
+  mapa-refresh-operator explain policy.yaml
+
+  # What is in the cluster, at a given moment, for a program
+  kubectl get mapa-refresh -A -o yaml | mapa-refresh-operator explain - --at 2026-11-23T10:00:00Z --output json
+
+Exit codes: 0 every policy is feasible; 1 one is not; 2 one is not valid (stderr names each field and what to write), or the file or an
+argument is of no use.";
+
+const SIMULATE_EXAMPLES: &str = "\
+Examples:
+  # One attempt in twenty fails, and one in a hundred takes 40 s: how often will the limit be exceeded?
+  mapa-refresh-operator simulate policy.yaml --runs 100000 --failure-rate 0.05 --duration p50=3s,p99=40s
+
+  # The database is down for 45 minutes every 30 days, for a program
+  mapa-refresh-operator simulate policy.yaml --outage 45m/30d --output json
+
+The operator's own engine decides on rescues and counts the breaches, under a virtual clock. The world is simulated: a CronJob controller that
+misses no slot, runners that try again as theirs do, failures that are independent of each other, and nothing that fails for good.
+
+Exit codes: 0 every policy has fewer than one breach a year; 1 one has more; 2 one is not valid (stderr names each field and what to
+write), or the file or an argument is of no use.";
 
 /// Keeps distributors' public outage maps fresh within the limit of REN 1.137/2025 Art. 106, and proves it.
 #[derive(Debug, Parser)]
@@ -30,15 +72,33 @@ pub struct Arguments {
 pub enum Command {
     /// Reconcile the policies of a cluster until SIGTERM.
     #[command(after_help = EXAMPLES)]
-    Run(Settings),
+    Run(RunArguments),
+    /// Print what policies do in the next hour and whether they can hold their limit; needs no cluster.
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(ExplainSettings),
+    /// Simulate years of a policy and print how old its data gets; needs no cluster.
+    #[command(after_help = SIMULATE_EXAMPLES)]
+    Simulate(SimulateSettings),
 }
 
-/// Settings of `run`.
+/// Flags and environment of `run`.
 #[derive(Clone, Debug, Parser)]
-pub struct Settings {
-    /// How and where runs happen.
-    #[command(flatten)]
-    pub runner: RunnerSettings,
+pub struct RunArguments {
+    /// YAML file with everything below and more about the runner's pods; flags and environment win over it
+    #[arg(long, value_name = "FILE", env = "MAPA_CONFIG")]
+    pub config: Option<PathBuf>,
+
+    /// Image of the job-runner
+    #[arg(long, value_name = "IMAGE", env = "MAPA_RUNNER_IMAGE")]
+    pub runner_image: Option<String>,
+
+    /// Image of the job-runner for policies with database.kind oracle; default: --runner-image
+    #[arg(long, value_name = "IMAGE", env = "MAPA_RUNNER_IMAGE_ORACLE")]
+    pub runner_image_oracle: Option<String>,
+
+    /// Service account of the runner's pods, in each policy's namespace; default: the namespace's own
+    #[arg(long, value_name = "NAME", env = "MAPA_RUNNER_SERVICE_ACCOUNT")]
+    pub runner_service_account: Option<String>,
 
     /// Watch this namespace only; may be given more than once. Default: all namespaces
     #[arg(
@@ -49,43 +109,93 @@ pub struct Settings {
     )]
     pub watch_namespaces: Vec<String>,
 
-    /// Policies that are reconciled at the same time
-    #[arg(long, value_name = "COUNT", env = "MAPA_CONCURRENCY", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub concurrency: u16,
+    /// Policies that are reconciled at the same time; default: 8
+    #[arg(long, value_name = "COUNT", env = "MAPA_CONCURRENCY", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub concurrency: Option<u16>,
 
-    /// Format of the logs on stderr; their level follows RUST_LOG, default info
-    #[arg(long, value_name = "FORMAT", env = "MAPA_LOG_FORMAT", default_value_t = LogFormat::Text)]
+    /// Format of the logs on stderr, default: text; their level follows RUST_LOG, default info
+    #[arg(long, value_name = "FORMAT", env = "MAPA_LOG_FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+impl RunArguments {
+    /// What holds: flags and environment, else the file, else the defaults.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is wrong.
+    pub fn settings(&self) -> Result<Settings, ConfigError> {
+        let file = match &self.config {
+            Some(path) => ConfigFile::read(path)?,
+            None => ConfigFile::default(),
+        };
+        Ok(self.over(file))
+    }
+
+    fn over(&self, file: ConfigFile) -> Settings {
+        let Self {
+            config: _,
+            runner_image,
+            runner_image_oracle,
+            runner_service_account,
+            watch_namespaces,
+            concurrency,
+            log_format,
+        } = self.clone();
+        let mut runner = file.runner.settings();
+        runner.image = runner_image.or(runner.image);
+        runner.image_oracle = runner_image_oracle.or(runner.image_oracle);
+        runner.service_account = runner_service_account.or(runner.service_account);
+        Settings {
+            runner,
+            watch_namespaces: if watch_namespaces.is_empty() {
+                file.watch_namespaces
+            } else {
+                watch_namespaces
+            },
+            concurrency: concurrency.or(file.concurrency).unwrap_or(CONCURRENCY),
+            log_format: log_format.or(file.log_format).unwrap_or(LogFormat::Text),
+        }
+    }
+}
+
+/// Settings of `run`.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How and where runs happen.
+    pub runner: RunnerSettings,
+    /// The namespaces that are watched; empty: all.
+    pub watch_namespaces: Vec<String>,
+    /// Policies that are reconciled at the same time, 1 to 64.
+    pub concurrency: u16,
+    /// Format of the logs.
     pub log_format: LogFormat,
 }
 
-/// How the runner's pods look, as far as it may be chosen.
-#[derive(Clone, Debug, Default, Parser)]
+/// How the runner's pods look, as far as it may be chosen: every value as the API server stores it, so that what it gives back is no drift.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RunnerSettings {
-    /// Image of the job-runner
-    #[arg(
-        id = "runner_image",
-        long = "runner-image",
-        value_name = "IMAGE",
-        env = "MAPA_RUNNER_IMAGE"
-    )]
+    /// Image of the job-runner.
     pub image: Option<String>,
-
-    /// Image of the job-runner for policies with database.kind oracle; default: --runner-image
-    #[arg(
-        id = "runner_image_oracle",
-        long = "runner-image-oracle",
-        value_name = "IMAGE",
-        env = "MAPA_RUNNER_IMAGE_ORACLE"
-    )]
+    /// Image for policies on Oracle; absent: the same.
     pub image_oracle: Option<String>,
-
-    /// Service account of the runner's pods, in each policy's namespace; default: the namespace's own
-    #[arg(
-        long = "runner-service-account",
-        value_name = "NAME",
-        env = "MAPA_RUNNER_SERVICE_ACCOUNT"
-    )]
+    /// When the node pulls the image.
+    pub image_pull_policy: PullPolicy,
+    /// Secrets of each policy's namespace with credentials of the image's registry.
+    pub image_pull_secrets: Vec<LocalObjectReference>,
+    /// Service account of the pods, in each policy's namespace; absent: the namespace's own.
     pub service_account: Option<String>,
+    /// What a run asks for; absent: the built-in requests.
+    pub requests: Option<BTreeMap<String, Quantity>>,
+    /// What a run may take; absent: the built-in limits.
+    pub limits: Option<BTreeMap<String, Quantity>>,
+    /// Labels of the nodes on which runs may happen.
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that runs tolerate, beside the built-in ones.
+    pub tolerations: Vec<Toleration>,
+    /// Where runs may and should happen.
+    pub affinity: Option<Affinity>,
+    /// Priority class of the pods.
+    pub priority_class: Option<String>,
 }
 
 impl RunnerSettings {
@@ -99,22 +209,38 @@ impl RunnerSettings {
     }
 }
 
+/// When a node pulls an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum PullPolicy {
+    /// At every start.
+    Always,
+    /// When the node does not have it.
+    #[default]
+    IfNotPresent,
+    /// Not at all.
+    Never,
+}
+
+impl PullPolicy {
+    /// As Kubernetes spells it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Never => "Never",
+        }
+    }
+}
+
 /// Format of the logs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
     Text,
     /// One JSON object a line.
     Json,
-}
-
-impl fmt::Display for LogFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Text => "text",
-            Self::Json => "json",
-        })
-    }
 }
 
 #[cfg(test)]
@@ -147,5 +273,47 @@ mod tests {
             ..RunnerSettings::default()
         };
         assert_eq!(oracle.image_for(DatabaseKind::Postgresql), None);
+    }
+
+    fn resolved(arguments: &[&str], file: &str) -> Settings {
+        let line = ["mapa-refresh-operator", "run"].iter().chain(arguments);
+        let Command::Run(arguments) = Arguments::parse_from(line).command else {
+            panic!("another command");
+        };
+        arguments.over(ConfigFile::parse(file).unwrap())
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let file = "{ runner: { image: f, imageOracle: fo, serviceAccountName: fs }, watchNamespaces: [f], concurrency: 3, logFormat: json }";
+        let by_file = resolved(&[], file);
+        assert_eq!(by_file.runner.image.as_deref(), Some("f"));
+        assert_eq!(by_file.runner.image_oracle.as_deref(), Some("fo"));
+        assert_eq!(by_file.runner.service_account.as_deref(), Some("fs"));
+        assert_eq!(by_file.watch_namespaces, ["f"]);
+        assert_eq!((by_file.concurrency, by_file.log_format), (3, LogFormat::Json));
+
+        let flags = [
+            "--runner-image=a",
+            "--runner-image-oracle=b",
+            "--runner-service-account=c",
+            "--watch-namespace=d,e",
+            "--concurrency=9",
+            "--log-format=text",
+        ];
+        let by_flag = resolved(&flags, file);
+        assert_eq!(by_flag.runner.image.as_deref(), Some("a"));
+        assert_eq!(by_flag.runner.image_oracle.as_deref(), Some("b"));
+        assert_eq!(by_flag.runner.service_account.as_deref(), Some("c"));
+        assert_eq!(by_flag.watch_namespaces, ["d", "e"]);
+        assert_eq!((by_flag.concurrency, by_flag.log_format), (9, LogFormat::Text));
+
+        let by_default = resolved(&[], "");
+        assert_eq!(by_default.runner, RunnerSettings::default());
+        assert!(by_default.watch_namespaces.is_empty());
+        assert_eq!(
+            (by_default.concurrency, by_default.log_format),
+            (CONCURRENCY, LogFormat::Text)
+        );
     }
 }

@@ -52,6 +52,8 @@ pub struct Facts<'a> {
     pub problems: &'a [Refusal],
     /// The policy's runs.
     pub runs: &'a [Run],
+    /// Jobs that name the policy and are no run of it now.
+    pub other_jobs: &'a [Uid],
     /// The time.
     pub now: Timestamp,
 }
@@ -78,7 +80,8 @@ pub fn fold(facts: Facts<'_>) -> Folded {
         plan,
         desired,
         problems: _,
-        runs,
+        runs: _,
+        other_jobs: _,
         now,
     } = facts;
     let mut status = previous.clone();
@@ -105,7 +108,7 @@ pub fn fold(facts: Facts<'_>) -> Folded {
         limit_seconds: seconds(plan.map_or_else(|_| max_data_age(&policy.spec), |plan| plan.max_data_age)),
         zone: plan.map_or(Tz::UTC, |plan| plan.time_zone),
     };
-    let seen = count_all(policy, &mut status, runs, rules, now);
+    let seen = count_all(facts, &mut status, rules);
     let mut look_again = seen.look_again.clone();
     summarise(&mut status);
     let jobs = judge(facts, &mut status, &seen, &mut look_again);
@@ -126,13 +129,14 @@ pub fn fold(facts: Facts<'_>) -> Folded {
 }
 
 /// Counts the runs of every task and takes what they prove.
-fn count_all(
-    policy: &MapaRefreshPolicy,
-    status: &mut MapaRefreshPolicyStatus,
-    runs: &[Run],
-    rules: Rules,
-    now: Timestamp,
-) -> Seen {
+fn count_all(facts: Facts<'_>, status: &mut MapaRefreshPolicyStatus, rules: Rules) -> Seen {
+    let Facts {
+        policy,
+        runs,
+        other_jobs,
+        now,
+        ..
+    } = facts;
     let target = Target {
         name: status.target.clone().unwrap_or_default(),
         since: status
@@ -149,7 +153,7 @@ fn count_all(
             policy_uid: policy.metadata.uid.as_deref().unwrap_or_default(),
             templates: &templates,
         };
-        count_runs(task, runs, trust, &target, now, &mut all);
+        count_runs(task, runs, other_jobs, trust, &target, now, &mut all);
         if !target.judged.contains(&task.name) {
             task.publications = Publications::default();
         }
@@ -489,15 +493,15 @@ fn planned_tasks(
 }
 
 /// What evidence has to be about.
-struct Target {
+pub(crate) struct Target {
     /// Its hash.
-    name: String,
+    pub(crate) name: String,
     /// Since when, in seconds since 1970.
-    since: i64,
+    pub(crate) since: i64,
     /// The tasks whose publications count.
-    judged: Vec<TaskName>,
+    pub(crate) judged: Vec<TaskName>,
     /// Oldest that what is published may be, in seconds.
-    limit_seconds: i64,
+    pub(crate) limit_seconds: i64,
 }
 
 /// What looking at the runs gave beside the tasks' new status.
@@ -513,7 +517,15 @@ struct Seen {
     ended: Vec<(TaskName, Box<str>, bool)>,
 }
 
-fn count_runs(task: &mut TaskStatus, runs: &[Run], trust: Trust<'_>, target: &Target, now: Timestamp, seen: &mut Seen) {
+fn count_runs(
+    task: &mut TaskStatus,
+    runs: &[Run],
+    other_jobs: &[Uid],
+    trust: Trust<'_>,
+    target: &Target,
+    now: Timestamp,
+    seen: &mut Seen,
+) {
     let mut ended: Vec<(&Run, Option<Outcome>)> = Vec::new();
     for run in runs.iter().filter(|run| run.task == task.name) {
         if is_counted(task, run) {
@@ -549,7 +561,8 @@ fn count_runs(task: &mut TaskStatus, runs: &[Run], trust: Trust<'_>, target: &Ta
                 .push((task.name, run.job.name.clone(), outcome.result.is_ok()));
         }
     }
-    remember(task, ended.iter().map(|(run, _)| *run).filter(|run| !run.job.deleted));
+    let existing = ended.iter().map(|(run, _)| *run).filter(|run| !run.job.deleted);
+    remember(task, existing, other_jobs);
 }
 
 fn is_counted(task: &TaskStatus, run: &Run) -> bool {
@@ -558,7 +571,7 @@ fn is_counted(task: &TaskStatus, run: &Run) -> bool {
 }
 
 /// Keeps the short UIDs of counted Jobs that still exist. Where there are more than have room, the oldest are covered by a moment.
-fn remember<'a>(task: &mut TaskStatus, existing: impl Iterator<Item = &'a Run>) {
+fn remember<'a>(task: &mut TaskStatus, existing: impl Iterator<Item = &'a Run>, other_jobs: &[Uid]) {
     let ended_at = |run: &Run| run.job.ended.as_ref().map(|end| end.at);
     let mut existing: Vec<&Run> = existing.collect();
     existing.sort_by_key(|run| Reverse((ended_at(run), run.job.uid)));
@@ -573,11 +586,16 @@ fn remember<'a>(task: &mut TaskStatus, existing: impl Iterator<Item = &'a Run>) 
     }
     existing.truncate(MAX_COUNTED_RUNS);
     let mut short: Vec<String> = existing.into_iter().map(|run| run.job.uid.short()).collect();
+    // A Job whose CronJob is not ours for a while was counted all the same, and may be ours again.
+    let others = other_jobs.iter().map(|job| job.short());
+    short.extend(others.filter(|job| task.counted_runs.contains(job)));
+    short.truncate(MAX_COUNTED_RUNS);
     short.sort();
     task.counted_runs = short;
 }
 
-fn count(task: &mut TaskStatus, run: &Run, outcome: &Outcome, target: &Target) {
+/// Counts one run that ended, and takes what it proves.
+pub(crate) fn count(task: &mut TaskStatus, run: &Run, outcome: &Outcome, target: &Target) {
     let latest = task
         .last_success_time
         .iter()
@@ -650,7 +668,7 @@ fn count(task: &mut TaskStatus, run: &Run, outcome: &Outcome, target: &Target) {
 
 /// Seconds that Kubernetes took around a run that had a slot. Later than that it was a slot that was missed and made up for, not a slow
 /// start.
-fn around(run: &Run, outcome: &Outcome) -> Option<i64> {
+pub(crate) fn around(run: &Run, outcome: &Outcome) -> Option<i64> {
     let (slot, duration) = run.job.slot.zip(outcome.duration_seconds)?;
     let seconds = outcome.ended_at.duration_since(slot).as_secs().saturating_sub(duration);
     (0..=LONGEST_START_SECONDS).contains(&seconds).then_some(seconds)

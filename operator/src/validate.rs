@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use k8s_openapi::jiff::Timestamp;
 use mapa_refresh_crds::{
-    MapaRefreshPolicySpec,
+    MapaRefreshPolicy, MapaRefreshPolicySpec,
     policy::{LEGAL_LIMIT_MINUTES, Task, TaskName},
     status::ReadyReason,
 };
@@ -172,6 +172,29 @@ pub fn validate(
         target: spec.target(),
         tasks: tasks(namespace, name, spec, interval, suspended, credentials)?,
         reservation: reservation(spec),
+    })
+}
+
+/// `plan`, the plan of `policy`, at another interval: what would be if `intervalMinutes` said so.
+///
+/// # Errors
+/// As [`validate`].
+pub fn at_interval(policy: &MapaRefreshPolicy, plan: &Plan, interval: Interval) -> Result<Plan, Refusal> {
+    let (namespace, name) = (
+        policy.metadata.namespace.as_deref().unwrap_or_default(),
+        policy.metadata.name.as_deref().unwrap_or_default(),
+    );
+    Ok(Plan {
+        interval,
+        tasks: tasks(
+            namespace,
+            name,
+            &policy.spec,
+            interval,
+            plan.suspended,
+            Credentials::Usable,
+        )?,
+        ..plan.clone()
     })
 }
 

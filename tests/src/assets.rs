@@ -1,4 +1,4 @@
-//! The Kubernetes binaries: from `KUBEBUILDER_ASSETS`, from the cache, or built from the Go module proxy into the cache.
+//! The Kubernetes binaries and helm: from `KUBEBUILDER_ASSETS`, from the cache, or built from the Go module proxy into the cache.
 
 use std::{
     env,
@@ -78,6 +78,43 @@ impl Assets {
     }
 }
 
+/// Version of helm that is built.
+const HELM_VERSION: &str = "v4.3.1";
+
+/// helm: from `KUBEBUILDER_ASSETS`, from the cache, or built from the Go module proxy: some two minutes the first time on two cores.
+///
+/// # Errors
+/// Go is missing, or the build fails; with the end of its output.
+pub fn helm() -> Result<PathBuf> {
+    let given = env::var_os("KUBEBUILDER_ASSETS").map(|folder| PathBuf::from(folder).join("helm"));
+    if let Some(given) = given.filter(|path| path.exists()) {
+        return Ok(given);
+    }
+    let folder = cache().join("helm").join(HELM_VERSION);
+    let binary = folder.join("helm");
+    if binary.exists() {
+        return Ok(binary);
+    }
+    let _lock = lock(&folder.with_extension("lock"))?;
+    if !binary.exists() {
+        fs::create_dir_all(&folder).step_at("create", &folder)?;
+        let scratch = tempfile::tempdir_in(&folder).step_at("create a folder in", &folder)?;
+        let unfinished = scratch.path().join("helm");
+        let flags = format!("-s -w -X helm.sh/helm/v4/internal/version.version={HELM_VERSION}");
+        let what = format!("building helm {HELM_VERSION} from the Go module proxy, once (some 2 minutes on two cores)");
+        progress::during(&what, || {
+            go_build(
+                &sources().join("helm"),
+                &flags,
+                &unfinished.display().to_string(),
+                &["helm.sh/helm/v4/cmd/helm".to_owned()],
+            )
+        })?;
+        fs::rename(&unfinished, &binary).step_at("move helm into", &folder)?;
+    }
+    Ok(binary)
+}
+
 /// The cache of everything that takes long to make: outside the checkout, so that a fresh clone finds it.
 #[must_use]
 pub fn cache() -> PathBuf {
@@ -112,7 +149,7 @@ pub fn lock(path: &Path) -> Result<File> {
 }
 
 fn build(folder: &Path) -> Result<()> {
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster-tools");
+    let sources = sources();
     let scratch = tempfile::tempdir_in(folder).step_at("create a folder in", folder)?;
     let minor = KUBERNETES_VERSION.split('.').nth(1).unwrap_or_default();
     let version = "k8s.io/component-base/version";
@@ -144,6 +181,11 @@ fn build(folder: &Path) -> Result<()> {
         fs::rename(scratch.path().join(binary), folder.join(binary)).step_at("move the binary into", folder)?;
     }
     Ok(())
+}
+
+/// The Go modules that name what is built.
+fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster-tools")
 }
 
 fn go_build(module: &Path, flags: &str, output: &str, packages: &[String]) -> Result<()> {

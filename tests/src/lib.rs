@@ -3,11 +3,16 @@
 //! Two shapes: a [`ControlPlane`](control_plane::ControlPlane) (etcd, API server, controller-manager; no root needed) and a
 //! [`Node`](node::Node) beside it (scheduler, containerd, kubelet, kube-proxy; root), on which pods really run. Everything lives below
 //! one temporary folder and ends with the value that started it.
+//!
+//! And one that is not real: [`fake_api`], an API server in memory whose time is virtual, for faults that no real one plays on demand.
 
 pub mod assets;
 pub mod cargo;
+pub mod chart_readme;
 pub mod control_plane;
 pub mod error;
+pub mod fake_api;
+pub mod helm;
 pub mod images;
 pub mod kubectl;
 pub mod node;

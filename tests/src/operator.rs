@@ -31,6 +31,18 @@ impl Operator {
         }
     }
 
+    /// The operator `binary` as the chart runs it: everything is in the file `config`.
+    #[must_use]
+    pub fn configured(binary: PathBuf, kubeconfig: &Path, config: &Path, folder: &Path) -> Self {
+        Self {
+            binary,
+            kubeconfig: Some(kubeconfig.to_owned()),
+            arguments: vec!["run".to_owned(), "--config".to_owned(), config.display().to_string()],
+            log: folder.to_owned(),
+            name: "operator".to_owned(),
+        }
+    }
+
     /// The same, built by cargo first.
     ///
     /// # Errors

@@ -46,6 +46,8 @@ pub struct Target {
     username: Option<String>,
     password: Option<SecretString>,
     database: i64,
+    sentinel_username: Option<String>,
+    sentinel_password: Option<SecretString>,
     passwords: Vec<SecretString>,
 }
 
@@ -146,6 +148,11 @@ impl Target {
         if url.topology == Topology::Cluster && given.db() != 0 {
             return Err(wrong("url", &"names a database, and a Redis Cluster has only one"));
         }
+        let password = passwords
+            .last()
+            .cloned()
+            .filter(|password| !password.expose_secret().is_empty());
+        passwords.extend(secret.sentinel_password.clone());
         Ok(Self {
             nodes: infos.into_iter().map(|info| info.addr().clone()).collect(),
             database: url.database.unwrap_or_else(|| given.db()),
@@ -155,10 +162,9 @@ impl Target {
                 .username
                 .or_else(|| given.username().map(str::to_owned))
                 .filter(|name| !name.is_empty()),
-            password: passwords
-                .last()
-                .cloned()
-                .filter(|password| !password.expose_secret().is_empty()),
+            password,
+            sentinel_username: secret.sentinel_username,
+            sentinel_password: secret.sentinel_password,
             passwords,
         })
     }
@@ -233,11 +239,23 @@ impl Target {
                 builder = builder.set_client_to_redis_username(username);
             }
         }
+        if let Some(password) = &self.sentinel_password {
+            builder = builder.set_client_to_sentinel_password(password.expose_secret());
+            if let Some(username) = &self.sentinel_username {
+                builder = builder.set_client_to_sentinel_username(username);
+            }
+        }
         let mut sentinels = builder.build().doing(doing)?;
         sentinels
             .async_get_client()
             .await
             .doing(&format!("{doing}, Sentinels, for the primary {name:?}"))
+            .map_err(|mut error| {
+                if error.code == code::CREDENTIALS_REJECTED {
+                    error.message += "; Sentinels that ask for a password have keys of their own there: sentinel-username, sentinel-password";
+                }
+                error
+            })
     }
 
     async fn log_in(&self, client: Client, doing: &str) -> Result<Connection, CacheError> {

@@ -16,7 +16,7 @@ pub use self::{
     connect::Target,
     error::CacheError,
     keys::{Document, Lifetimes},
-    staging::Document as Encoding,
+    staging::{Document as Encoding, Pieces},
 };
 use crate::domain::{document::PUBLISHED_AT_OFFSET, time::Stamp};
 

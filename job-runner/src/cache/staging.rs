@@ -20,8 +20,8 @@ const LIFETIME_SECONDS: u64 = 300;
 /// What the cache is being asked to do, for the errors.
 const DOING: &str = "bringing the document to the cache";
 
-/// Writes a document as JSON.
-pub type Document = Box<dyn FnOnce(&mut dyn io::Write) -> serde_json::Result<()> + Send>;
+/// Writes a document as JSON. The writer has a type, and no `dyn`: JSON is written a few bytes at a time.
+pub type Document = Box<dyn FnOnce(&mut Pieces) -> serde_json::Result<()> + Send>;
 
 /// A document under its staging key.
 #[derive(Debug)]
@@ -82,18 +82,24 @@ fn encode(document: Document) -> (mpsc::Receiver<Vec<u8>>, JoinHandle<serde_json
     (received, encoding)
 }
 
-struct Pieces {
+/// A writer that cuts what it gets into pieces and hands each over.
+#[derive(Debug)]
+pub struct Pieces {
     piece: Vec<u8>,
     pieces: mpsc::Sender<Vec<u8>>,
 }
 
 impl io::Write for Pieces {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_all(bytes).map(|()| bytes.len())
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.piece.extend_from_slice(bytes);
         if self.piece.len() >= PIECE {
             self.flush()?;
         }
-        Ok(bytes.len())
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -44,6 +44,13 @@ pub fn ownership(schema: &str, view: &str, role: &str) -> String {
     format!("ALTER MATERIALIZED VIEW {schema}.{view} OWNER TO {role};")
 }
 
+/// Name of the procedure by which the owner of the Oracle view `view` lets others refresh it.
+#[must_use]
+pub fn owners_procedure(view: &str) -> String {
+    // 128 bytes is the longest name that Oracle keeps.
+    format!("REFRESH_{view}").chars().take(128).collect()
+}
+
 fn postgresql(view: &ViewName, columns: &ColumnNames, role: &Identifier) -> String {
     let schema = view.schema().map_or_else(|| "public".to_owned(), Identifier::folded);
     let name = view.name().folded();
@@ -67,7 +74,9 @@ fn postgresql(view: &ViewName, columns: &ColumnNames, role: &Identifier) -> Stri
 fn oracle(view: &ViewName, role: &Identifier) -> String {
     let role = role.in_upper_case();
     let owner = view.schema().map_or_else(|| role.clone(), Identifier::in_upper_case);
-    let relation = format!("{owner}.{}", view.name().in_upper_case());
+    let name = view.name().in_upper_case();
+    let relation = format!("{owner}.{name}");
+    let procedure = format!("{owner}.{}", owners_procedure(&name));
     let mut lines = vec![
         "-- What job-runner needs in Oracle, besides the materialized view itself. To be run once, by an administrator.\n".to_owned(),
         "-- 1. To log on.".to_owned(),
@@ -81,8 +90,14 @@ fn oracle(view: &ViewName, role: &Identifier) -> String {
         lines.extend([
             "\n-- 3. To read the view, and its time of refresh in ALL_MVIEWS.".to_owned(),
             format!("GRANT SELECT ON {relation} TO {role};"),
-            format!("\n-- 4. To refresh it. Oracle has no smaller privilege for a view of another user: rather let job-runner log on as {owner}."),
-            format!("GRANT ALTER ANY MATERIALIZED VIEW TO {role};"),
+            "\n-- 4. To refresh it. For a view of another user Oracle has no privilege but ALTER ANY MATERIALIZED VIEW; so its owner refreshes it, in a".to_owned(),
+            "-- procedure that job-runner calls when DBMS_MVIEW refuses it. The owner needs its rights on the view's tables directly, not by a role.".to_owned(),
+            format!("CREATE OR REPLACE PROCEDURE {procedure} AUTHID DEFINER AS"),
+            "BEGIN".to_owned(),
+            format!("  DBMS_MVIEW.REFRESH(list => '{relation}', method => 'C', atomic_refresh => TRUE);"),
+            "END;".to_owned(),
+            "/".to_owned(),
+            format!("GRANT EXECUTE ON {procedure} TO {role};"),
         ]);
     }
     lines.push(String::new());
@@ -122,7 +137,9 @@ mod tests {
             "GRANT CREATE SESSION TO MAPA_REFRESH;",
             "GRANT EXECUTE ON SYS.DBMS_LOCK TO MAPA_REFRESH;",
             "GRANT SELECT ON RADAR.MV TO MAPA_REFRESH;",
-            "GRANT ALTER ANY MATERIALIZED VIEW TO MAPA_REFRESH;",
+            "CREATE OR REPLACE PROCEDURE RADAR.REFRESH_MV AUTHID DEFINER AS",
+            "  DBMS_MVIEW.REFRESH(list => 'RADAR.MV', method => 'C', atomic_refresh => TRUE);",
+            "GRANT EXECUTE ON RADAR.REFRESH_MV TO MAPA_REFRESH;",
         ] {
             assert!(other.lines().any(|l| l == line), "{line}\n{other}");
         }
@@ -133,7 +150,7 @@ mod tests {
             &Identifier::parse("radar").unwrap(),
         );
         assert!(
-            !owner.contains("GRANT ALTER") && owner.contains("RADAR owns RADAR.MV"),
+            !owner.contains("PROCEDURE") && owner.contains("RADAR owns RADAR.MV"),
             "{owner}"
         );
     }

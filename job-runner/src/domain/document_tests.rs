@@ -83,6 +83,48 @@ fn the_statistics_have_the_contracts_keys_and_the_richer_set() {
     assert_eq!(statistics["faixas"]["DE_1_A_3H"]["chi"], 50.0);
 }
 
+type Check = fn(&Value) -> bool;
+
+/// The keys that readers of `<prefix>:estatisticas` have relied upon since before this program, each with what it has to hold. The document and its
+/// sibling `last_good` are written by this one type.
+const CONTRACT: [(&str, Check); 7] = [
+    ("dataAsOf", |value| {
+        value
+            .as_str()
+            .is_some_and(|text| chrono::DateTime::parse_from_rfc3339(text).is_ok())
+    }),
+    ("total_interrupcoes", Value::is_u64),
+    ("total_ucs_afetadas", Value::is_u64),
+    ("chi_total", Value::is_f64),
+    ("equipes_em_campo", Value::is_u64),
+    ("por_faixa", |value| {
+        Faixa::ALL.iter().all(|faixa| value[faixa.as_str()].is_u64()) && has_length(value, 7)
+    }),
+    ("por_municipio", |value| {
+        value
+            .as_object()
+            .is_some_and(|counts| counts.values().all(Value::is_u64))
+    }),
+];
+
+fn has_length(value: &Value, length: usize) -> bool {
+    value.as_object().is_some_and(|object| object.len() == length)
+}
+
+#[test]
+fn the_seven_keys_of_the_contract_are_there_with_their_types_with_outages_and_without() {
+    for rows in [vec![good("42"), good("43")], vec![good("42")], Vec::new()] {
+        let statistics = parsed(&Statistics::new(&with(&rows)));
+        for (key, is_right) in CONTRACT {
+            assert!(
+                is_right(&statistics[key]),
+                "{key} of {} outages: {statistics}",
+                rows.len()
+            );
+        }
+    }
+}
+
 #[test]
 fn geojson_is_valid_and_has_longitude_first() {
     let nowhere = Row {

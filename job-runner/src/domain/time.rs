@@ -4,7 +4,8 @@
 //! outage is never hidden for the clock on the wall.
 
 use chrono::{
-    DateTime, Duration, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Offset, SecondsFormat, TimeZone, Utc,
+    DateTime, Duration, FixedOffset, NaiveDateTime, NaiveTime, Offset, SecondsFormat, TimeZone, Utc,
+    format::{Fixed, Item, Numeric, Pad, Parsed},
 };
 use chrono_tz::Tz;
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
@@ -102,7 +103,7 @@ pub enum Resolution {
 pub fn parse(text: &str) -> Option<Written> {
     let text = text.trim();
     let (date, rest) = text.split_at_checked(10)?;
-    let date = NaiveDate::parse_from_str(date, "%Y-%m-%d").ok()?;
+    let date = read(date, DATE)?.to_naive_date().ok()?;
     if rest.is_empty() {
         return Some(Written::Local(date.and_time(NaiveTime::MIN)));
     }
@@ -111,7 +112,7 @@ pub fn parse(text: &str) -> Option<Written> {
         Some(at) => rest.split_at_checked(at).map(|(time, offset)| (time, Some(offset)))?,
         None => (rest, None),
     };
-    let local = date.and_time(NaiveTime::parse_from_str(time, "%H:%M:%S%.f").ok()?);
+    let local = date.and_time(read(time, TIME)?.to_naive_time().ok()?);
     match offset {
         None => Some(Written::Local(local)),
         Some(offset) => parse_offset(offset)?
@@ -141,6 +142,31 @@ pub fn resolve(written: Written, zone: Tz, fold: Fold) -> (DateTime<Tz>, Resolut
 #[must_use]
 pub fn hours_and_minutes(minutes: u64) -> String {
     format!("{:02}:{:02}", minutes / 60, minutes % 60)
+}
+
+/// `%Y-%m-%d`, taken apart once and not for every cell.
+const DATE: &[Item<'static>] = &[
+    Item::Numeric(Numeric::Year, Pad::Zero),
+    Item::Literal("-"),
+    Item::Numeric(Numeric::Month, Pad::Zero),
+    Item::Literal("-"),
+    Item::Numeric(Numeric::Day, Pad::Zero),
+];
+
+/// `%H:%M:%S%.f`.
+const TIME: &[Item<'static>] = &[
+    Item::Numeric(Numeric::Hour, Pad::Zero),
+    Item::Literal(":"),
+    Item::Numeric(Numeric::Minute, Pad::Zero),
+    Item::Literal(":"),
+    Item::Numeric(Numeric::Second, Pad::Zero),
+    Item::Fixed(Fixed::Nanosecond),
+];
+
+fn read(text: &str, items: &[Item<'static>]) -> Option<Parsed> {
+    let mut parsed = Parsed::new();
+    chrono::format::parse(&mut parsed, text, items.iter()).ok()?;
+    Some(parsed)
 }
 
 fn parse_offset(text: &str) -> Option<FixedOffset> {

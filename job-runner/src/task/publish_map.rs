@@ -1,10 +1,10 @@
 //! refresh-mapa-cache: builds the map's document and its GeoJSON from the view, and publishes both.
 
-use std::{io::Write, sync::Arc};
+use std::sync::Arc;
 
 use super::{Context, Done, published, view};
 use crate::{
-    cache::Document,
+    cache::{Document, Pieces},
     database::Database,
     domain::{geojson::FeatureCollection, map_document::MapDocument},
     fault::Fault,
@@ -15,7 +15,7 @@ use crate::{
 pub(super) async fn publish(context: &Context, stop: &Stop, database: &mut impl Database) -> Result<Done, Fault> {
     let content = view::read(context, stop, database).await?;
     let (map, geojson) = (Arc::clone(&content.outages), Arc::clone(&content.outages));
-    let map = move |out: &mut dyn Write| serde_json::to_writer(out, &MapDocument::new(&map));
-    let geojson = move |out: &mut dyn Write| serde_json::to_writer(out, &FeatureCollection::new(&geojson));
+    let map = move |out: &mut Pieces| serde_json::to_writer(out, &MapDocument::new(&map));
+    let geojson = move |out: &mut Pieces| serde_json::to_writer(out, &FeatureCollection::new(&geojson));
     published::publish(context, Document::Map, &content, Box::new(map), Box::new(geojson)).await
 }

@@ -2,7 +2,7 @@
 
 pub mod real;
 
-use std::{fs, net::IpAddr, sync::Arc, time::Duration};
+use std::{fs, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use mapa_refresh_job_runner::database::{
     DatabaseError,
@@ -22,6 +22,13 @@ pub fn load_stub() {
         .unwrap()
         .init()
         .unwrap();
+}
+
+/// A session for `view` at the database of the Secret in `secret`.
+async fn connect(secret: &Path, view: &str, columns: &str) -> Result<Oracle, DatabaseError> {
+    let (view, columns) = names(view, columns);
+    let target = Target::from_secret(secret).unwrap();
+    target.connect(&view, &columns, Duration::from_secs(60)).await
 }
 
 pub struct Stub {
@@ -51,11 +58,7 @@ impl Backend for Stub {
     }
 
     async fn connect_to(&self, view: &str, columns: &str) -> Result<Oracle, DatabaseError> {
-        let (view, columns) = names(view, columns);
-        Target::from_secret(self.secret.path())
-            .unwrap()
-            .connect(&view, &columns, Duration::from_secs(60))
-            .await
+        connect(self.secret.path(), view, columns).await
     }
 
     fn source(&self, outages: &[(i64, Option<&str>)]) {

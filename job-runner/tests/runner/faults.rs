@@ -246,6 +246,73 @@ fn whatever_the_caches_fault_what_was_published_stays() {
 }
 
 #[test]
+fn f33_a_cache_that_restarts_is_waited_for_and_has_lost_nothing() {
+    let mut world = World::new();
+    world.outage(1, 90, "");
+    world.succeed(VIEW);
+    world.succeed(MAP);
+    let before = world.document("mapa:interrupcoes");
+    let mut cache = world.cache();
+    // Enough to load for some seconds, at a millisecond each.
+    let mut filling = redis::pipe();
+    for n in 0..4_000 {
+        filling.set(format!("filling:{n}"), n).ignore();
+    }
+    filling.exec(&mut cache).unwrap();
+    redis::cmd("SAVE").exec(&mut cache).unwrap();
+    let slow = [
+        "--key-load-delay",
+        "1000",
+        "--loading-process-events-interval-bytes",
+        "1024",
+    ];
+    world.restart_cache(&slow);
+
+    let loading = world.runner(MAP).run().failure(1);
+    assert_eq!(
+        (loading.class, loading.code.as_str()),
+        (FaultClass::Transient, "LOADING"),
+        "{loading:?}"
+    );
+    let run = world
+        .runner(MAP)
+        .env("MAPA_MAX_RETRIES", "10")
+        .env("MAPA_RETRY_DELAY_SECONDS", "1")
+        .run();
+    assert_eq!(run.report.attempts[0].code.as_deref(), Some("LOADING"), "{run:?}");
+    run.success();
+    let published = |document: Option<serde_json::Value>| document.map(|document| document["interrupcoes"].clone());
+    assert_eq!(published(world.document("mapa:interrupcoes")), published(before));
+    let publications: usize = world.cache().llen("{mapa:interrupcoes}:log").unwrap();
+    assert_eq!(publications, 2, "what was published before the restart is remembered");
+}
+
+#[test]
+fn f33_a_slow_cache_is_waited_for_within_the_attempt() {
+    let world = World::new();
+    world.outage(1, 90, "");
+    world.succeed(VIEW);
+    world.succeed(MAP);
+    let before = world.document("mapa:interrupcoes");
+    let pause = |milliseconds: u32| {
+        redis::cmd("CLIENT")
+            .arg("PAUSE")
+            .arg(milliseconds)
+            .arg("WRITE")
+            .exec(&mut world.cache())
+            .unwrap()
+    };
+    pause(2_500);
+    let too_slow = world.runner(MAP).env("MAPA_ATTEMPT_TIMEOUT_SECONDS", "1").run();
+    assert_eq!(too_slow.failure(1).code, "AttemptTimeout");
+    assert_eq!(world.document("mapa:interrupcoes"), before);
+    pause(1_000);
+    let slow = world.runner(MAP).run();
+    assert!(slow.took >= Duration::from_millis(800), "{:?}", slow.took);
+    slow.success();
+}
+
+#[test]
 fn a_user_without_permission_is_told_what_is_needed() {
     let world = World::new();
     world.succeed(VIEW);

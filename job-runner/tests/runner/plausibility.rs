@@ -47,7 +47,16 @@ fn accepted(world: &World, task: &str, job: &str) -> Success {
 #[test]
 fn lesson_09_a_collapse_is_refused_until_a_later_job_finds_it_too() {
     let world = published(30);
-    let before = world.document("mapa:interrupcoes");
+    let documents = || {
+        [
+            "mapa:interrupcoes",
+            "{mapa:interrupcoes}:geojson",
+            "mapa:estatisticas",
+            "{mapa:estatisticas}:last_good",
+        ]
+        .map(|key| world.document(key).unwrap())
+    };
+    let before = documents();
     fill(&world, 0);
     world.succeed(VIEW);
     for (task, key) in [(MAP, "mapa:interrupcoes"), (STATISTICS, "mapa:estatisticas")] {
@@ -63,7 +72,7 @@ fn lesson_09_a_collapse_is_refused_until_a_later_job_finds_it_too() {
             "the same Job again: a pod that was replaced"
         );
     }
-    assert_eq!(world.document("mapa:interrupcoes"), before, "the old document stays");
+    assert_eq!(documents(), before, "the old documents stay, and their siblings");
     let waiting: Vec<String> = world.cache().keys("*:staging:*").unwrap();
     assert_eq!(waiting, Vec::<String>::new(), "and nothing is left behind");
 
@@ -72,12 +81,16 @@ fn lesson_09_a_collapse_is_refused_until_a_later_job_finds_it_too() {
         let confirmed = accepted(&world, task, "b");
         assert_eq!((confirmed.kind, confirmed.records), (SuccessKind::Published, 0));
     }
-    let map = world.document("mapa:interrupcoes").unwrap();
+    let [map, geojson, statistics, last_good] = documents();
     assert_eq!(
-        (&map["total"], map["generation"].as_i64()),
-        (&json!(0), Some(world.stamp())),
+        (&map["total"], &geojson["features"], &statistics["total_interrupcoes"]),
+        (&json!(0), &json!([]), &json!(0)),
         "zero outages, confirmed, is a normal, dated document"
     );
+    for document in [&map, &geojson, &statistics, &last_good] {
+        assert_eq!(document["generation"].as_i64(), Some(world.stamp()));
+    }
+    assert_eq!(last_good, statistics, "the contract's keys are in both");
     assert_eq!(accepted(&world, MAP, "c").kind, SuccessKind::Published);
 }
 
@@ -139,10 +152,9 @@ fn lesson_09_both_limits_have_to_be_exceeded_and_both_can_be_set() {
 #[test]
 fn lesson_09_a_view_older_than_allowed_is_not_published_silently() {
     let world = published(3);
-    let before = world.document("mapa:interrupcoes");
-    let too_old = |job: &str| {
+    let too_old = |task: &str, job: &str| {
         world
-            .runner(MAP)
+            .runner(task)
             .env("MAPA_JOB_NAME", job)
             .env("MAPA_MAX_DATA_AGE_MINUTES", "1")
             .run()
@@ -150,14 +162,17 @@ fn lesson_09_a_view_older_than_allowed_is_not_published_silently() {
     world.sql("UPDATE radar.mapa_refresh_stamp SET refreshed_at = now() - interval '61 s'");
     // What is published has to be older still: else the run is fenced, and nothing is to be judged.
     let older = world.stamp() - 1_000_000;
-    world
-        .cache()
-        .hset::<_, _, _, ()>("{mapa:interrupcoes}:meta", "generation", older)
-        .unwrap();
-    let error = too_old("a").failure(2);
-    assert_eq!(error.code, "ViewTooOld", "{error:?}");
-    assert!(error.message.contains("refresh-mv-portal"), "{error:?}");
-    assert_eq!(world.document("mapa:interrupcoes"), before);
-    let confirmed = too_old("b").success();
-    assert!(confirmed.age_seconds > 60.0, "with its true date");
+    for (task, key) in [(MAP, "mapa:interrupcoes"), (STATISTICS, "mapa:estatisticas")] {
+        let before = world.document(key);
+        world
+            .cache()
+            .hset::<_, _, _, ()>(format!("{{{key}}}:meta"), "generation", older)
+            .unwrap();
+        let error = too_old(task, "a").failure(2);
+        assert_eq!(error.code, "ViewTooOld", "{error:?}");
+        assert!(error.message.contains("refresh-mv-portal"), "{error:?}");
+        assert_eq!(world.document(key), before);
+        let confirmed = too_old(task, "b").success();
+        assert!(confirmed.age_seconds > 60.0, "with its true date");
+    }
 }

@@ -6,7 +6,6 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
 };
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -243,17 +242,20 @@ fn lesson_03_i13_readers_never_meet_a_hole_nor_two_generations_at_once() {
             }
             reads
         });
-        // A thousand by the library, and among them runs that are killed at any moment of their way.
+        // A thousand by the library, and among them runs that are killed at any moment of their way: so long it takes.
+        let way = world.runner(MAP).run().took;
+        let mut killed = 0;
         let mut publisher = Publisher::of(&world);
         for publication in 0..1_000_u64 {
             publisher.publish();
             if publication % 25 == 24 {
                 world.succeed(VIEW);
                 let running = world.runner(MAP).start();
-                thread::sleep(Duration::from_micros(publication * 7_919 % 40_000));
-                running.kill();
+                thread::sleep(way.mul_f64(fastrand::f64()));
+                killed += usize::from(running.kill());
             }
         }
+        assert!(killed >= 20, "of 40 runs only {killed} were killed before their end");
         ended.store(true, Ordering::Relaxed);
         reader.join().unwrap()
     });

@@ -1,6 +1,9 @@
 //! refresh-mv-portal.
 
-use std::{io::Write, process::Stdio};
+use std::{
+    io::Write,
+    process::{Child, ChildStdin, Stdio},
+};
 
 use mapa_refresh_crds::report::SuccessKind;
 
@@ -43,11 +46,8 @@ fn a_slot_that_has_its_refresh_needs_no_other() {
     );
 }
 
-#[test]
-fn lesson_11_while_another_session_refreshes_the_runner_waits_for_its_stamp() {
-    let world = World::new();
-    world.succeed(TASK);
-    let before = world.stamp();
+/// A session that has the view's lock, in a transaction that is open; what is written to it is executed.
+fn lock_holder(world: &World) -> (Child, ChildStdin) {
     let mut other = world
         .postgres
         .psql(&world.database)
@@ -61,6 +61,15 @@ fn lesson_11_while_another_session_refreshes_the_runner_waits_for_its_stamp() {
     wait_until("the other session has the lock", || {
         world.sql("SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE datname = current_database() AND locktype = 'advisory' AND granted") != "0"
     });
+    (other, statements)
+}
+
+#[test]
+fn lesson_11_while_another_session_refreshes_the_runner_waits_for_its_stamp() {
+    let world = World::new();
+    world.succeed(TASK);
+    let before = world.stamp();
+    let (mut other, mut statements) = lock_holder(&world);
 
     let waiting = world.runner(TASK).start();
     world.wait_for_look_at_stamp();
@@ -81,19 +90,7 @@ fn lesson_11_when_the_other_session_fails_the_runner_does_its_work() {
     let world = World::new();
     world.succeed(TASK);
     let before = world.stamp();
-    let mut other = world
-        .postgres
-        .psql(&world.database)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut statements = other.stdin.take().unwrap();
-    let key = world.sql("SELECT (1835102305::bigint << 32) + 'radar.mv_portal_publico'::regclass::oid::bigint");
-    writeln!(statements, "BEGIN; SELECT pg_advisory_xact_lock({key});").unwrap();
-    wait_until("the other session has the lock", || {
-        world.sql("SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE datname = current_database() AND locktype = 'advisory' AND granted") != "0"
-    });
+    let (mut other, mut statements) = lock_holder(&world);
     let waiting = world.runner(TASK).start();
     world.wait_for_look_at_stamp();
     writeln!(statements, "ROLLBACK;").unwrap();

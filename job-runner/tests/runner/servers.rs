@@ -157,7 +157,7 @@ impl Drop for Postgres {
 pub struct Redis {
     server: Child,
     port: u16,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Redis {
@@ -170,67 +170,56 @@ impl Redis {
     fn try_start(arguments: &[&str]) -> Option<Self> {
         let folder = tempfile::Builder::new().prefix("runner-redis-").tempdir().unwrap();
         let port = free_port();
-        let mut command = Command::new("redis-server");
-        command.args([
-            "--port",
-            &port.to_string(),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-            "--dir",
-        ]);
-        command
-            .arg(folder.path())
-            .args(arguments)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0);
-        let mut redis = Self {
-            server: command.spawn().unwrap(),
-            port,
-            _folder: folder,
-        };
+        let server = spawn_redis(
+            &["--port", &port.to_string(), "--save", "", "--appendonly", "no"],
+            folder.path(),
+            arguments,
+        );
+        let mut redis = Self { server, port, folder };
+        redis.has_started().then_some(redis)
+    }
+
+    /// Whether it listens; otherwise it has ended.
+    fn has_started(&mut self) -> bool {
         let mut ended = false;
         wait_until("Redis answers or ends", || {
-            ended = redis.server.try_wait().unwrap().is_some();
-            ended || TcpStream::connect(("127.0.0.1", port)).is_ok()
+            ended = self.server.try_wait().unwrap().is_some();
+            ended || TcpStream::connect(("127.0.0.1", self.port)).is_ok()
         });
-        (!ended).then_some(redis)
+        !ended
+    }
+
+    /// Ends the server as a crash does, and starts it again at its port, with what it saved to disk.
+    pub fn restart(&mut self, arguments: &[&str]) {
+        self.server.kill().unwrap();
+        self.server.wait().unwrap();
+        let port = self.port.to_string();
+        self.server = spawn_redis(&["--port", &port, "--save", ""], self.folder.path(), arguments);
+        assert!(self.has_started());
     }
 
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// A Sentinel that watches `primary` under `name`.
-    pub fn sentinel(name: &str, primary: u16, password: &str) -> Self {
+    /// A Sentinel that watches `primary` under `name`; `settings` are more lines of its configuration.
+    pub fn sentinel(name: &str, primary: u16, password: &str, settings: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("runner-sentinel-").tempdir().unwrap();
         let port = free_port();
         let config = folder.path().join("sentinel.conf");
         let text = format!(
-            "port {port}\nbind 127.0.0.1\nprotected-mode no\ndir {}\nsentinel monitor {name} 127.0.0.1 {primary} 1\n\
-             sentinel auth-pass {name} {password}\nsentinel down-after-milliseconds {name} 300\nsentinel failover-timeout {name} 2000\n",
-            folder.path().display()
+            "protected-mode no\nsentinel monitor {name} 127.0.0.1 {primary} 1\nsentinel auth-pass {name} {password}\n\
+             sentinel down-after-milliseconds {name} 300\nsentinel failover-timeout {name} 2000\n{settings}\n",
         );
         fs::write(&config, text).unwrap();
-        let mut command = Command::new("redis-server");
-        command
-            .arg(&config)
-            .arg("--sentinel")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0);
-        let sentinel = Self {
-            server: command.spawn().unwrap(),
-            port,
-            _folder: folder,
-        };
-        wait_until("the Sentinel answers", || {
-            TcpStream::connect(("127.0.0.1", port)).is_ok()
-        });
+        let config = config.display().to_string();
+        let server = spawn_redis(
+            &[&config, "--sentinel", "--port", &port.to_string()],
+            folder.path(),
+            &[],
+        );
+        let mut sentinel = Self { server, port, folder };
+        assert!(sentinel.has_started());
         sentinel
     }
 
@@ -251,6 +240,19 @@ impl Drop for Redis {
         let _ = self.server.kill();
         let _ = self.server.wait();
     }
+}
+
+fn spawn_redis(first: &[&str], folder: &Path, others: &[&str]) -> Child {
+    Command::new("redis-server")
+        .args(first)
+        .args(["--bind", "127.0.0.1", "--dir"])
+        .arg(folder)
+        .args(others)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .unwrap()
 }
 
 fn spawn(folder: &Path, port: u16) -> Child {

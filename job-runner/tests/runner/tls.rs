@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command, sync::Arc};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use crate::{
     servers::{Postgres, Redis, free_port, wait_until},
@@ -12,25 +12,42 @@ use crate::{
 const VIEW: &str = "refresh-mv-portal";
 const MAP: &str = "refresh-mapa-cache";
 
-/// Writes `server.crt` and `server.key` for localhost into `dir`; the authority's certificate in PEM.
-fn certificates(dir: &Path) -> String {
+/// Writes `server.crt` and `server.key`, valid for `names`, and `ca.crt` into `dir`; the authority's certificate in PEM.
+pub fn certificates(dir: &Path, names: &[&str]) -> String {
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    // By its own name: OpenSSL takes a certificate whose issuer is called like itself for its own authority.
+    authority.distinguished_name.push(DnType::CommonName, "authority");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().unwrap();
     let ca = authority.self_signed(&key).unwrap().pem();
     let issuer = Issuer::new(authority, key);
     let key = KeyPair::generate().unwrap();
-    let server = CertificateParams::new(["localhost".to_owned()])
-        .unwrap()
-        .signed_by(&key, &issuer)
-        .unwrap();
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let server = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
     fs::write(dir.join("server.crt"), server.pem()).unwrap();
     fs::write(dir.join("server.key"), key.serialize_pem()).unwrap();
+    fs::write(dir.join("ca.crt"), &ca).unwrap();
     ca
 }
 
+/// The arguments with which a Redis also listens on `port` over TLS, with the certificates in `dir`.
+pub fn redis_arguments(dir: &Path, port: u16) -> Vec<String> {
+    let file = |name: &str| dir.join(name).display().to_string();
+    let pairs = [
+        ("--tls-port", port.to_string()),
+        ("--tls-cert-file", file("server.crt")),
+        ("--tls-key-file", file("server.key")),
+        ("--tls-ca-cert-file", file("ca.crt")),
+        ("--tls-auth-clients", "no".to_owned()),
+    ];
+    pairs
+        .into_iter()
+        .flat_map(|(flag, value)| [flag.to_owned(), value])
+        .collect()
+}
+
 fn other_authority() -> String {
-    certificates(tempfile::tempdir().unwrap().path())
+    certificates(tempfile::tempdir().unwrap().path(), &["localhost"])
 }
 
 #[test]
@@ -38,7 +55,7 @@ fn postgresql_is_verified_against_the_secrets_authority() {
     let postgres = Arc::new(Postgres::start());
     let world = World::on(Arc::clone(&postgres));
     let dir = tempfile::Builder::new().prefix("runner-tls-").tempdir().unwrap();
-    let ca = certificates(dir.path());
+    let ca = certificates(dir.path(), &["localhost"]);
     Command::new("sh")
         .arg("-c")
         .arg(format!(
@@ -93,30 +110,31 @@ fn redis_is_verified_against_the_secrets_authority() {
     let world = World::new();
     world.succeed(VIEW);
     let dir = tempfile::tempdir().unwrap();
-    let ca = certificates(dir.path());
-    let file = |name: &str| dir.path().join(name).display().to_string();
-    let port = free_port().to_string();
-    let _redis = Redis::start(&[
-        "--requirepass",
-        CACHE_PASSWORD,
-        "--tls-port",
-        &port,
-        "--tls-cert-file",
-        &file("server.crt"),
-        "--tls-key-file",
-        &file("server.key"),
-        "--tls-ca-cert-file",
-        &file("server.crt"),
-        "--tls-auth-clients",
-        "no",
-    ]);
+    let ca = certificates(dir.path(), &["localhost"]);
+    let port = free_port();
+    let tls = redis_arguments(dir.path(), port);
+    let arguments: Vec<&str> = ["--requirepass", CACHE_PASSWORD]
+        .into_iter()
+        .chain(tls.iter().map(String::as_str))
+        .collect();
+    let _redis = Redis::start(&arguments);
     let url = format!("rediss://localhost:{port}");
-    world.secret("cache", &[("url", &url), ("password", CACHE_PASSWORD), ("ca.crt", &ca)]);
-    world.succeed(MAP);
-    for ca in [None, Some(other_authority())] {
-        let mut keys = vec![("url", url.as_str()), ("password", CACHE_PASSWORD)];
-        keys.extend(ca.as_deref().map(|ca| ("ca.crt", ca)));
-        world.secret("cache", &keys);
+    cache_is_verified(&world, &url, &ca);
+}
+
+/// A cache at `url`, which has a certificate of the authority `ca`, is published to when the Secret has that, and else refused once.
+pub fn cache_is_verified(world: &World, url: &str, ca: &str) {
+    let secret = |ca: Option<&str>| {
+        let keys = [("url", url), ("password", CACHE_PASSWORD)];
+        let all: Vec<_> = keys.into_iter().chain(ca.map(|ca| ("ca.crt", ca))).collect();
+        world.secret("cache", &all);
+    };
+    secret(Some(ca));
+    for task in [MAP, "calcular-estatisticas", "health-check"] {
+        world.succeed(task);
+    }
+    for other in [None, Some(other_authority())] {
+        secret(other.as_deref());
         let run = world.runner(MAP).env("MAPA_MAX_RETRIES", "3").run();
         let error = run.failure(2);
         assert_eq!(

@@ -5,6 +5,7 @@ use redis::Commands;
 
 use crate::{
     servers::{Redis, free_port, wait_until},
+    tls::{cache_is_verified, certificates, redis_arguments},
     world::{CACHE_PASSWORD, World},
 };
 
@@ -20,9 +21,14 @@ fn refreshed() -> World {
 }
 
 fn connect(server: &Redis) -> redis::Connection {
+    try_connect(server).unwrap()
+}
+
+/// A Sentinel that promotes a server ends the connections of its clients.
+fn try_connect(server: &Redis) -> redis::RedisResult<redis::Connection> {
     let mut connection = server.connect();
-    redis::cmd("AUTH").arg(CACHE_PASSWORD).exec(&mut connection).unwrap();
-    connection
+    redis::cmd("AUTH").arg(CACHE_PASSWORD).exec(&mut connection)?;
+    Ok(connection)
 }
 
 #[test]
@@ -31,7 +37,7 @@ fn f33_sentinels_lead_to_the_primary_before_and_after_a_failover() {
     let password = ["--requirepass", CACHE_PASSWORD, "--masterauth", CACHE_PASSWORD];
     let primary = world.redis.port().to_string();
     let replica = Redis::start(&[&password[..], &["--replicaof", "127.0.0.1", &primary]].concat());
-    let sentinel = Redis::sentinel("mapa", world.redis.port(), CACHE_PASSWORD);
+    let sentinel = Redis::sentinel("mapa", world.redis.port(), CACHE_PASSWORD, "");
     // The first of the two is not there: the second is asked.
     let url = format!(
         "redis+sentinel://127.0.0.1:{},127.0.0.1:{}/mapa",
@@ -57,8 +63,9 @@ fn f33_sentinels_lead_to_the_primary_before_and_after_a_failover() {
     world.redis.stall(true);
     let mut run = None;
     wait_until("the replica is promoted", || {
-        let role: Vec<redis::Value> = redis::cmd("ROLE").query(&mut connect(&replica)).unwrap();
-        role.first() == Some(&redis::Value::BulkString(b"master".to_vec()))
+        let role =
+            try_connect(&replica).and_then(|mut replica| redis::cmd("ROLE").query::<Vec<redis::Value>>(&mut replica));
+        role.is_ok_and(|role| role.first() == Some(&redis::Value::BulkString(b"master".to_vec())))
     });
     wait_until("a run publishes there", || {
         run = Some(world.runner(MAP).run());
@@ -87,54 +94,127 @@ fn f33_sentinels_lead_to_the_primary_before_and_after_a_failover() {
     assert!(error.message.contains("outro"), "{error:?}");
 }
 
-#[test]
-fn a_redis_cluster_keeps_the_keys_of_a_task_in_one_slot() {
-    let world = refreshed();
+/// Three nodes, each with the port that the others and the clients use, which share all slots. `tls` makes that a TLS port, by these arguments.
+fn cluster(tls: impl Fn(u16) -> Vec<String>) -> [(Redis, u16); 3] {
     let nodes = [(); 3].map(|()| {
-        Redis::start(&[
-            "--requirepass",
-            CACHE_PASSWORD,
-            "--masterauth",
-            CACHE_PASSWORD,
+        let (tls_port, bus) = (free_port(), free_port().to_string());
+        let tls = tls(tls_port);
+        let mut arguments = vec!["--requirepass", CACHE_PASSWORD, "--masterauth", CACHE_PASSWORD];
+        arguments.extend([
             "--cluster-enabled",
             "yes",
             "--cluster-node-timeout",
             "2000",
-        ])
+            "--cluster-port",
+            &bus,
+        ]);
+        if !tls.is_empty() {
+            arguments.extend(["--tls-cluster", "yes"]);
+        }
+        arguments.extend(tls.iter().map(String::as_str));
+        let node = Redis::start(&arguments);
+        let port = if tls.is_empty() { node.port() } else { tls_port };
+        (node, port, bus)
     });
-    for (node, slots) in nodes.iter().zip([(0, 5_460), (5_461, 10_922), (10_923, 16_383)]) {
+    let slots = [(0, 5_460), (5_461, 10_922), (10_923, 16_383)];
+    for ((node, ..), (first, last)) in nodes.iter().zip(slots) {
         let mut connection = connect(node);
-        redis::cmd("CLUSTER")
-            .arg("ADDSLOTSRANGE")
-            .arg(slots.0)
-            .arg(slots.1)
-            .exec(&mut connection)
-            .unwrap();
-        redis::cmd("CLUSTER")
-            .arg("MEET")
-            .arg("127.0.0.1")
-            .arg(nodes[0].port())
-            .exec(&mut connection)
-            .unwrap();
+        let mut ask = |arguments: &[&str]| redis::cmd("CLUSTER").arg(arguments).exec(&mut connection).unwrap();
+        ask(&["ADDSLOTSRANGE", &first.to_string(), &last.to_string()]);
+        let (_, port, bus) = &nodes[0];
+        ask(&["MEET", "127.0.0.1", &port.to_string(), bus]);
     }
     wait_until("every node knows every slot", || {
-        nodes.iter().all(|node| {
+        nodes.iter().all(|(node, ..)| {
             let info: String = redis::cmd("CLUSTER").arg("INFO").query(&mut connect(node)).unwrap();
             info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
         })
     });
-    let url = format!(
-        "redis+cluster://127.0.0.1:{},127.0.0.1:{}",
-        free_port(),
-        nodes[1].port()
-    );
+    nodes.map(|(node, port, _)| (node, port))
+}
+
+#[test]
+fn sentinels_and_their_primary_are_verified_against_the_secrets_authority() {
+    let world = refreshed();
+    let dir = tempfile::tempdir().unwrap();
+    let ca = certificates(dir.path(), &["localhost", "127.0.0.1"]);
+    let (primary_port, sentinel_port) = (free_port(), free_port());
+    let tls = redis_arguments(dir.path(), primary_port);
+    let arguments = ["--requirepass", CACHE_PASSWORD]
+        .into_iter()
+        .chain(tls.iter().map(String::as_str));
+    let primary = Redis::start(&arguments.collect::<Vec<_>>());
+    let settings: Vec<String> = redis_arguments(dir.path(), sentinel_port)
+        .chunks(2)
+        .map(|pair| format!("{} {}", pair[0].trim_start_matches('-'), pair[1]))
+        .collect();
+    // The Sentinel itself speaks TLS to the primary, and so names its TLS port.
+    let settings = format!("{}\ntls-replication yes", settings.join("\n"));
+    let _sentinel = Redis::sentinel("mapa", primary_port, CACHE_PASSWORD, &settings);
+    let url = format!("rediss+sentinel://localhost:{sentinel_port}/mapa");
+    cache_is_verified(&world, &url, &ca);
+    assert!(connect(&primary).exists::<_, bool>("mapa:interrupcoes").unwrap());
+}
+
+#[test]
+fn every_node_of_a_cluster_is_verified_against_the_secrets_authority() {
+    let world = refreshed();
+    let dir = tempfile::tempdir().unwrap();
+    let ca = certificates(dir.path(), &["localhost", "127.0.0.1"]);
+    let nodes = cluster(|port| redis_arguments(dir.path(), port));
+    let url = format!("rediss+cluster://localhost:{},localhost:{}", nodes[0].1, nodes[1].1);
+    cache_is_verified(&world, &url, &ca);
+}
+
+#[test]
+fn sentinels_that_ask_for_a_password_get_their_own() {
+    let world = refreshed();
+    let password = "c4n4ry-sentinel-77aa";
+    for (settings, username) in [
+        (format!("requirepass {password}"), None),
+        (
+            format!("user watcher on >{password} +@all ~* &*\nuser default off"),
+            Some("watcher"),
+        ),
+    ] {
+        let sentinel = Redis::sentinel("mapa", world.redis.port(), CACHE_PASSWORD, &settings);
+        let url = format!("redis+sentinel://127.0.0.1:{}/mapa", sentinel.port());
+        let mut keys = vec![("url", url.as_str()), ("password", CACHE_PASSWORD)];
+        keys.extend(username.map(|name| ("sentinel-username", name)));
+        let run = |password: Option<&str>| {
+            let all = keys
+                .iter()
+                .copied()
+                .chain(password.map(|password| ("sentinel-password", password)));
+            world.secret("cache", &all.collect::<Vec<_>>());
+            world.runner(MAP).env("MAPA_MAX_RETRIES", "3").run()
+        };
+        assert_eq!(run(Some(password)).success().kind, SuccessKind::Published);
+        for wrong in [None, Some("c4n4ry-wrong")] {
+            let refused = run(wrong);
+            let error = refused.failure(2);
+            assert_eq!(
+                (error.code.as_str(), refused.report.attempts.len()),
+                ("CredentialsRejected", 1),
+                "{error:?}"
+            );
+            assert!(error.message.contains("sentinel-password"), "{error:?}");
+        }
+    }
+}
+
+#[test]
+fn a_redis_cluster_keeps_the_keys_of_a_task_in_one_slot() {
+    let world = refreshed();
+    let nodes = cluster(|_| Vec::new());
+    let url = format!("redis+cluster://127.0.0.1:{},127.0.0.1:{}", free_port(), nodes[1].1);
     world.secret("cache", &[("url", &url), ("password", CACHE_PASSWORD)]);
     for task in [MAP, STATISTICS, MAP] {
         assert_eq!(world.succeed(task).kind, SuccessKind::Published);
     }
     world.succeed("health-check");
     let mut keys: Vec<String> = Vec::new();
-    for node in &nodes {
+    for (node, _) in &nodes {
         keys.extend(connect(node).keys::<_, Vec<String>>("*").unwrap());
     }
     keys.sort();
@@ -160,7 +240,7 @@ fn a_redis_cluster_keeps_the_keys_of_a_task_in_one_slot() {
         .run();
     assert_eq!(run.failure(2).code, "CredentialsRejected", "{run:?}");
     // A single url leads to a node that may not have the slot: the answer says what to write.
-    let single = format!("redis://127.0.0.1:{}", nodes[0].port());
+    let single = format!("redis://127.0.0.1:{}", nodes[0].1);
     world.secret("cache", &[("url", &single), ("password", CACHE_PASSWORD)]);
     let moved = [MAP, STATISTICS].map(|task| world.runner(task).run());
     assert!(

@@ -3,6 +3,7 @@
 use std::{
     fs,
     ops::Deref,
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{
@@ -128,6 +129,12 @@ impl Site {
 }
 
 impl World {
+    /// Ends the cache as a crash does, and starts it again with what it saved to disk.
+    pub fn restart_cache(&mut self, arguments: &[&str]) {
+        let password = ["--requirepass", CACHE_PASSWORD];
+        self.site.redis.restart(&[&password[..], arguments].concat());
+    }
+
     /// A view that was never refreshed, with everything that the runner needs, and an empty cache.
     pub fn new() -> Self {
         Self::on(Postgres::shared())
@@ -286,9 +293,10 @@ impl Running {
         );
     }
 
-    pub fn kill(mut self) {
+    /// Sends SIGKILL; whether that ended it, and not its own end before.
+    pub fn kill(mut self) -> bool {
         self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.child.wait().unwrap().signal() == Some(9)
     }
 
     pub fn finish(self) -> Run {

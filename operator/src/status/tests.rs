@@ -60,6 +60,7 @@ impl World {
             desired: &self.desired,
             problems: &[],
             runs: &self.runs,
+            other_jobs: &[],
             now,
         })
     }
@@ -386,6 +387,7 @@ fn a_refused_policy_keeps_its_evidence_and_ages() {
         desired: &[],
         problems: &[],
         runs: &world.runs,
+        other_jobs: &[],
         now: at(200),
     });
     world.status = folded.status;
@@ -509,6 +511,254 @@ fn lesson_09_a_result_in_doubt_is_a_failed_run_and_no_wrong_setting() {
         assert_eq!(world.task(MAP).consecutive_failures, 1);
         assert_eq!(world.condition(ConditionType::Ready).0, ready, "{code}");
     }
+}
+
+/// What a world does beside the schedule.
+impl World {
+    fn wanted(&self, second: i64) -> Vec<String> {
+        let folded = self.folded(second);
+        folded
+            .jobs
+            .into_iter()
+            .map(|job| format!("{}-{}", job.task, job.id))
+            .collect()
+    }
+
+    /// The Job that was asked for exists, and runs.
+    fn start(&mut self, task: TaskName, id: &str, number: u32, second: i64) {
+        self.run(task, number, second, 1, success(task, second));
+        let run = self.runs.last_mut().unwrap();
+        run.job.name = format!("roraima-{task}-{id}").into();
+        run.job.created = at(second);
+        run.job.slot = None;
+        run.job.ended = None;
+        run.job.settled_at = None;
+        run.pods.clear();
+    }
+
+    fn end(&mut self, number: u32, second: i64) {
+        let uid = Uid::parse(&format!("{number:08x}-0000-0000-0000-000000000000"));
+        let position = self.runs.iter().position(|run| run.job.uid == uid).unwrap();
+        let (task, name) = (self.runs[position].task, self.runs[position].job.name.clone());
+        self.runs.remove(position);
+        self.run(task, number, second, 1, success(task, second));
+        let run = self.runs.last_mut().unwrap();
+        run.job.name = name;
+        run.job.slot = None;
+    }
+
+    fn annotate(&mut self, token: &str) {
+        let annotations = self.policy.metadata.annotations.get_or_insert_default();
+        annotations.insert(REQUESTED_AT.to_owned(), token.to_owned());
+    }
+}
+
+#[test]
+fn promise_5_a_beginning_starts_one_rescue_chain_once_it_stands_in_the_status() {
+    let mut world = World::new();
+    // The world's first status was written by `new`.
+    let id = format!("r{}", at(0).as_second() / 60);
+    assert_eq!(world.wanted(1), [format!("refresh-mv-portal-{id}")]);
+    assert_eq!(world.wanted(2), world.wanted(1), "two operators mean the same Job");
+    world.start(TaskName::RefreshMvPortal, &id, 1, 2);
+    world.fold(3);
+    assert!(world.wanted(4).is_empty());
+    world.end(1, 10);
+    assert_eq!(
+        world.wanted(11),
+        [
+            format!("refresh-mapa-cache-{id}"),
+            format!("calcular-estatisticas-{id}")
+        ]
+    );
+    world.start(MAP, &id, 2, 11);
+    world.start(TaskName::CalcularEstatisticas, &id, 3, 11);
+    world.fold(11);
+    world.end(2, 14);
+    world.end(3, 15);
+    world.fold(16);
+    assert_eq!(world.condition(ConditionType::Compliant), ("True", "Fresh"));
+    let rescue = world.status.rescue.as_ref().unwrap();
+    assert!(rescue.finished_at.is_some() && !rescue.failed);
+    assert!(world.wanted(17).is_empty());
+}
+
+#[test]
+fn a_status_that_was_never_written_starts_nothing() {
+    let mut world = World::new();
+    world.status = MapaRefreshPolicyStatus::default();
+    assert!(world.wanted(1).is_empty());
+}
+
+#[test]
+fn rescue_false_and_rejected_credentials_start_nothing() {
+    let mut world = World::new();
+    world.plan.rescue = false;
+    assert!(world.wanted(1).is_empty());
+    let mut world = World::new();
+    let rejected = RunResult::Failed(RunError {
+        class: FaultClass::Permanent,
+        code: code::CREDENTIALS_REJECTED.into(),
+        message: "the database refuses the user".into(),
+    });
+    world.run(TaskName::RefreshMvPortal, 1, 100, 1, rejected);
+    assert!(world.wanted(101).is_empty(), "it would lock the account");
+}
+
+#[test]
+fn promise_5_a_rescue_runs_when_the_next_slot_is_too_late_and_never_twice_for_one_deadline() {
+    let mut world = World::new();
+    world.status.rescue = None;
+    world.succeed_all(1, 100);
+    world.fold(101);
+    // Compliant until 1890. The schedule goes silent: nothing has a Job any more.
+    let deadline = at(1_890).as_second() / 60;
+    let start = (101..1_890).find(|second| !world.wanted(*second).is_empty()).unwrap();
+    assert!((900..1_700).contains(&start), "{start}: with room for every retry");
+    assert_eq!(world.wanted(start), [format!("refresh-mv-portal-r{deadline}")]);
+    world.start(TaskName::RefreshMvPortal, &format!("r{deadline}"), 9, start);
+    world.fold(start);
+    // It ends badly; for this deadline there is no other.
+    let position = world.runs.len() - 1;
+    let name = world.runs.remove(position).job.name;
+    world.run(TaskName::RefreshMvPortal, 9, start + 100, 1, failure());
+    world.runs.last_mut().unwrap().job.name = name;
+    world.fold(start + 101);
+    assert!(world.status.rescue.as_ref().unwrap().failed);
+    for second in (start + 102..4_000).step_by(7) {
+        assert!(
+            world.wanted(second).is_empty(),
+            "at {second}: {:?}",
+            world.wanted(second)
+        );
+    }
+}
+
+#[test]
+fn promise_7_a_request_runs_every_task_once_and_is_echoed() {
+    let mut world = World::new();
+    world.succeed_all(1, 100);
+    world.fold(101);
+    world.annotate("2026-11-25T10:00:00Z");
+    let wanted = world.wanted(102);
+    assert_eq!(wanted.len(), 1);
+    let id = wanted[0].strip_prefix("refresh-mv-portal-").unwrap().to_owned();
+    assert!(id.starts_with('q'), "{id}");
+    world.start(TaskName::RefreshMvPortal, &id, 11, 102);
+    world.fold(102);
+    assert_eq!(
+        world.status.last_handled_request.as_deref(),
+        Some("2026-11-25T10:00:00Z")
+    );
+    // Another request waits for this one.
+    world.annotate("again");
+    assert!(world.wanted(103).is_empty());
+    world.end(11, 110);
+    assert_eq!(world.wanted(111).len(), 2);
+    world.start(MAP, &id, 12, 111);
+    world.start(TaskName::CalcularEstatisticas, &id, 13, 111);
+    world.fold(111);
+    world.end(12, 115);
+    world.end(13, 116);
+    world.fold(117);
+    assert_eq!(world.status.last_handled_request.as_deref(), Some("again"));
+    let wanted = world.wanted(118);
+    assert!(wanted.len() == 1 && !wanted[0].ends_with(&id), "{wanted:?}");
+    let total: i64 = world.status.tasks.iter().map(|task| task.total_runs).sum();
+    assert_eq!(total, 6, "counted like any other");
+}
+
+#[test]
+fn a_suspension_counts_is_named_and_its_end_is_a_deadline() {
+    let mut world = World::new();
+    world.succeed_all(1, 100);
+    world.fold(101);
+    let suspend = |world: &mut World, suspend: bool| {
+        world.policy.spec.suspend = suspend;
+        world.policy.spec.suspend_reason = Some("obra".into());
+        world.policy.metadata.generation = world.policy.metadata.generation.map(|generation| generation + 1);
+        world.plan = plan_of(&world.policy);
+    };
+    suspend(&mut world, true);
+    world.fold(200);
+    assert_eq!(world.condition(ConditionType::AtRisk), ("True", "SuspendedByPolicy"));
+    world.fold(1_891);
+    assert_eq!(
+        world.condition(ConditionType::Compliant),
+        ("False", "SuspendedByPolicy")
+    );
+    assert!(world.wanted(1_900).is_empty());
+    suspend(&mut world, false);
+    world.fold(5_000);
+    let account = world.status.compliance.as_ref().unwrap();
+    assert_eq!((account.seconds_suspended, account.total.breaches), (4_800, 1));
+    assert_eq!(account.total.seconds_in_breach, 5_000 - 1_890);
+    assert_eq!(
+        world.wanted(5_001),
+        [format!("refresh-mv-portal-r{}", at(5_000).as_second() / 60)]
+    );
+}
+
+#[test]
+fn compliant_is_false_for_the_reason_that_tells_most() {
+    let too_old = |change: fn(&mut World)| {
+        let mut world = World::new();
+        world.succeed_all(1, 100);
+        change(&mut world);
+        world.fold(101);
+        world.fold(2_000);
+        let (status, reason) = world.condition(ConditionType::Compliant);
+        assert_eq!(status, "False");
+        reason.to_owned()
+    };
+    assert_eq!(too_old(|_| ()), "DataTooOld");
+    assert_eq!(
+        too_old(|world| {
+            world.run(MAP, 9, 1_500, 1, success(MAP, 1_500));
+            world.runs.last_mut().unwrap().pods[0].evidence = None;
+        }),
+        "EvidenceMissing"
+    );
+    assert_eq!(
+        too_old(|world| {
+            // Published again and again, from a view that nobody refreshes.
+            for (number, task) in [(8, MAP), (9, TaskName::CalcularEstatisticas)] {
+                let RunResult::Succeeded(mut stale) = success(task, 1_500) else {
+                    unreachable!()
+                };
+                stale.data_as_of = at(95).into();
+                stale.age_seconds = 1_405.0;
+                stale.built_from_stale_view = true;
+                world.run(task, number, 1_500, 1, RunResult::Succeeded(stale));
+            }
+        }),
+        "SourceStale"
+    );
+    assert_eq!(
+        too_old(|world| {
+            let RunResult::Succeeded(mut early) = success(MAP, 1_500) else {
+                unreachable!()
+            };
+            early.data_as_of = at(9_000).into();
+            world.run(MAP, 9, 1_500, 1, RunResult::Succeeded(early));
+        }),
+        "ClockSkew"
+    );
+}
+
+#[test]
+fn f16_a_report_from_the_future_is_never_green() {
+    let mut world = World::new();
+    for (number, task) in (1..).zip(TaskName::DEFAULT) {
+        let RunResult::Succeeded(mut early) = success(task, 100) else {
+            unreachable!()
+        };
+        early.data_as_of = at(9_000).into();
+        world.run(task, number, 100, 1, RunResult::Succeeded(early));
+    }
+    world.fold(101);
+    assert_eq!(world.condition(ConditionType::Compliant), ("False", "ClockSkew"));
+    assert_eq!(world.task(MAP).last_error.as_ref().unwrap().code, "ReportFromFuture");
 }
 
 proptest! {

@@ -22,6 +22,8 @@ pub(crate) enum Block {
     Request { result: Argument, id: Argument },
     /// `DBMS_LOCK.RELEASE`.
     Release { result: Argument, id: Argument },
+    /// A procedure of a user, without arguments.
+    Call { owner: String, name: String },
 }
 
 /// An argument: bound, or written out.
@@ -60,7 +62,7 @@ impl Argument {
     }
 }
 
-/// Reads `BEGIN [:n :=] PACKAGE.NAME(name => value, …); END;`.
+/// Reads `BEGIN [:n :=] PACKAGE.NAME(name => value, …); END;` and `BEGIN OWNER.PROCEDURE; END;`.
 pub(crate) fn parse(sql: &str) -> Result<Block, Ora> {
     let unknown = || Ora::new(6550, &format!("the OCI stub does not know this block: {sql}"));
     let tokens = tokens(sql).map_err(|_| unknown())?;
@@ -87,6 +89,13 @@ pub(crate) fn parse(sql: &str) -> Result<Block, Ora> {
         return Err(unknown());
     }
     let name = word(tokens.next()).ok_or_else(unknown)?;
+    if result.is_none() && tokens.peek() == Some(&Token::SemiColon) {
+        return if is_end(&tokens.collect::<Vec<_>>()) {
+            Ok(Block::Call { owner: package, name })
+        } else {
+            Err(unknown())
+        };
+    }
     if tokens.next() != Some(Token::LParen) {
         return Err(unknown());
     }
@@ -110,9 +119,7 @@ pub(crate) fn parse(sql: &str) -> Result<Block, Ora> {
             _ => return Err(unknown()),
         }
     }
-    let rest: Vec<_> = tokens.collect();
-    let ended = matches!(rest.as_slice(), [Token::SemiColon, Token::Word(end), Token::SemiColon] if end.value.eq_ignore_ascii_case("END"));
-    if !ended {
+    if !is_end(&tokens.collect::<Vec<_>>()) {
         return Err(unknown());
     }
     let take = |key: &str| arguments.get(key).cloned();
@@ -141,4 +148,9 @@ pub(crate) fn parse(sql: &str) -> Result<Block, Ora> {
         }),
         _ => Err(unknown()),
     }
+}
+
+/// `; END;`
+fn is_end(rest: &[Token]) -> bool {
+    matches!(rest, [Token::SemiColon, Token::Word(end), Token::SemiColon] if end.value.eq_ignore_ascii_case("END"))
 }

@@ -63,6 +63,8 @@ pub enum Response {
         break_fault: Option<Ora>,
         /// A warning, such as ORA-28002.
         warning: Option<Ora>,
+        /// Whether the client is to hang when its process ends.
+        hangs_at_exit: bool,
     },
     /// A query is open.
     Opened {

@@ -23,8 +23,6 @@ pub struct Server {
 pub(crate) struct Shared {
     world: Mutex<World>,
     changed: Condvar,
-    /// Whether nothing is answered any more, as by a host that hangs.
-    pub(crate) stalled: AtomicBool,
     stopped: AtomicBool,
     pub(crate) next_session: AtomicU64,
 }
@@ -46,20 +44,11 @@ impl Server {
     /// # Errors
     /// No port can be had.
     pub fn start(host: IpAddr, world: World) -> io::Result<Self> {
-        Self::start_at(SocketAddr::new(host, 0), world)
-    }
-
-    /// Listens at `address`.
-    ///
-    /// # Errors
-    /// It is taken.
-    pub fn start_at(address: SocketAddr, world: World) -> io::Result<Self> {
-        let listener = TcpListener::bind(address)?;
+        let listener = TcpListener::bind((host, 0))?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             world: Mutex::new(world),
             changed: Condvar::new(),
-            stalled: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             next_session: AtomicU64::new(1),
         });
@@ -104,11 +93,6 @@ impl Server {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
-    }
-
-    /// Stops answering, as a host that hangs does; or goes on.
-    pub fn stall(&self, stalled: bool) {
-        self.shared.stalled.store(stalled, Ordering::SeqCst);
     }
 }
 

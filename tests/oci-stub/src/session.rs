@@ -89,9 +89,6 @@ impl Session {
                 Err(End::Ora(ora)) => Response::Failed(ora),
                 Err(End::Gone) => break,
             };
-            while self.shared.stalled.load(Ordering::SeqCst) {
-                thread::sleep(Duration::from_millis(10));
-            }
             let sent = send(&mut stream, &answer);
             self.shared.world().busy += began.elapsed();
             if sent.is_err() {
@@ -168,6 +165,7 @@ impl Session {
         Ok(Response::Begun {
             break_fault,
             warning: world.logon_warning.clone(),
+            hangs_at_exit: world.clients_hang_at_exit,
         })
     }
 
@@ -214,6 +212,7 @@ impl Session {
                 result.set(binds, Value::int(status))?;
                 Ok(())
             }
+            Block::Call { owner, name } => self.call(user, owner, name),
             Block::Release { result, id } => {
                 let id: i64 = id
                     .of(binds)?
@@ -236,14 +235,21 @@ impl Session {
         }
     }
 
+    /// Runs a procedure with the rights of its owner.
+    fn call(&mut self, user: &str, owner: &str, name: &str) -> Result<(), End> {
+        let key = (owner.to_owned(), name.to_owned());
+        let procedure = self.shared.world().procedures.get(&key).cloned();
+        match procedure.filter(|procedure| user == owner || procedure.executors.iter().any(|other| other == user)) {
+            Some(procedure) => self.refresh(owner, &procedure.list, true, true),
+            None => Err(undeclared(&format!("{owner}.{name}")).into()),
+        }
+    }
+
     fn demand_dbms_lock(&self) -> Result<(), Ora> {
         if self.shared.world().dbms_lock_granted {
             return Ok(());
         }
-        Err(Ora {
-            code: 6550,
-            message: "ORA-06550: line 1, column 14:\nPLS-00201: identifier 'DBMS_LOCK' must be declared\nORA-06550: line 1, column 7:\nPL/SQL: Statement ignored".to_owned(),
-        })
+        Err(undeclared("DBMS_LOCK"))
     }
 
     /// 0: granted. 1: held by another session. 4: held already.
@@ -399,6 +405,16 @@ impl Session {
         drop(world);
         self.user = None;
         self.shared.notify();
+    }
+}
+
+/// What is not there, or not for this user.
+fn undeclared(identifier: &str) -> Ora {
+    Ora {
+        code: 6550,
+        message: format!(
+            "ORA-06550: line 1, column 14:\nPLS-00201: identifier '{identifier}' must be declared\nORA-06550: line 1, column 7:\nPL/SQL: Statement ignored"
+        ),
     }
 }
 

@@ -58,15 +58,6 @@ impl Value {
             _ => None,
         }
     }
-
-    /// The text; `None` for anything else.
-    #[must_use]
-    pub fn as_text(&self) -> Option<&[u8]> {
-        match self {
-            Self::Text(bytes) => Some(bytes),
-            _ => None,
-        }
-    }
 }
 
 /// A column.

@@ -31,6 +31,8 @@ pub struct World {
     pub dbms_lock_granted: bool,
     /// Users beside the owner who may refresh a view.
     pub refreshers: Vec<String>,
+    /// Procedures that refresh a view with the rights of their owner, by owner and name.
+    pub procedures: HashMap<(String, String), Procedure>,
     /// `DBMS_LOCK` locks held, by id: the session that holds it.
     pub locks: HashMap<i64, u64>,
     /// What will go wrong, first match first.
@@ -43,6 +45,8 @@ pub struct World {
     pub busy: Duration,
     /// A warning at each logon.
     pub logon_warning: Option<Ora>,
+    /// Whether clients that have logged on hang when their process ends, in an exit handler of their own.
+    pub clients_hang_at_exit: bool,
 }
 
 /// An attempt to log on.
@@ -52,6 +56,15 @@ pub struct Logon {
     pub user: String,
     /// Whether the password was right.
     pub accepted: bool,
+}
+
+/// A procedure of a view's owner that refreshes it, complete and atomic.
+#[derive(Clone, Debug)]
+pub struct Procedure {
+    /// The view, as `DBMS_MVIEW` takes its name.
+    pub list: String,
+    /// Users, in upper case, who may execute it.
+    pub executors: Vec<String>,
 }
 
 /// A materialized view, or another relation that can be read.
@@ -202,12 +215,14 @@ impl World {
             clock_ahead: chrono::Duration::zero(),
             dbms_lock_granted: true,
             refreshers: Vec::new(),
+            procedures: HashMap::new(),
             locks: HashMap::new(),
             faults: Vec::new(),
             statements: Vec::new(),
             sessions: Vec::new(),
             busy: Duration::ZERO,
             logon_warning: None,
+            clients_hang_at_exit: false,
         }
     }
 

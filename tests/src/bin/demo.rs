@@ -12,14 +12,13 @@ use mapa_refresh_tests::{
     Error, Result,
     control_plane::ControlPlane,
     error::Step,
+    helm::{Helm, chart, image_arguments},
     images,
     kubectl::Kubectl,
     node::Node,
-    operator::Operator,
     policy::Example,
     postgres::Postgres,
-    process::{self, Process},
-    progress,
+    process, progress,
     redis::{self, Redis},
     seed,
     wait::{self, Look},
@@ -29,6 +28,12 @@ use tempfile::TempDir;
 
 /// Where the demo lives in somebody's cluster: a namespace of its own, made and deleted by it.
 const NAMESPACE_IN_EXISTING: &str = "mapa-demo";
+
+/// Where the operator lives in a cluster of our own.
+const OPERATOR_NAMESPACE: &str = "mapa-system";
+
+/// Name of the release and of its Deployment.
+const RELEASE: &str = "mapa-refresh-operator";
 
 /// Name of our CustomResourceDefinition.
 const CRD: &str = "maparefreshpolicies.mapa.radar.dev";
@@ -43,7 +48,8 @@ const EXAMPLES: &str = "\
 Examples:
   cargo demo                  # a cluster of its own (root); stays up until Ctrl-C
   cargo demo --exit           # ends after the print; exit code 1 if the policy did not become compliant
-  cargo demo --context kind-kind --images registry.example/mapa-job-runner:0.1.0 \\
+  cargo demo --context kind-kind \\
+             --images registry.example/mapa-refresh-operator:0.1.0,registry.example/mapa-job-runner:0.1.0 \\
              --database-url postgres://mapa:secret@10.0.0.5/radar --cache-url redis://:secret@10.0.0.6";
 
 /// Brings up a Kubernetes, a seeded PostgreSQL, a Redis and the operator, applies a policy, and shows what becomes of it.
@@ -58,9 +64,9 @@ struct Arguments {
     #[arg(long, value_name = "NAME", requires_all = ["images", "database_url", "cache_url"])]
     context: Option<String>,
 
-    /// With --context: image of the job-runner, which that cluster can pull
-    #[arg(long, value_name = "IMAGE", requires = "context")]
-    images: Option<String>,
+    /// With --context: images of the operator and of the job-runner, which that cluster can pull
+    #[arg(long, value_name = "OPERATOR,RUNNER", requires = "context")]
+    images: Option<Images>,
 
     /// With --context: PostgreSQL with the view, prepared with `job-runner schema`; reachable from that cluster's pods
     #[arg(long, value_name = "URL", requires = "context")]
@@ -69,6 +75,27 @@ struct Arguments {
     /// With --context: Redis, reachable from that cluster's pods and from here
     #[arg(long, value_name = "URL", requires = "context")]
     cache_url: Option<String>,
+}
+
+/// The two images of a release.
+#[derive(Clone, Debug)]
+struct Images {
+    operator: String,
+    runner: String,
+}
+
+impl std::str::FromStr for Images {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        match text.split(',').collect::<Vec<_>>().as_slice() {
+            [operator, runner] if !operator.is_empty() && !runner.is_empty() => Ok(Self {
+                operator: (*operator).to_owned(),
+                runner: (*runner).to_owned(),
+            }),
+            _ => Err("write the operator's image, a comma, and the job-runner's image"),
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -122,7 +149,6 @@ fn demo(arguments: &Arguments, interrupted: &Receiver<()>) -> Result<bool> {
 
 /// Everything that runs. The order of the fields is the order of the end.
 struct World {
-    _operator: Process,
     node: Option<Node>,
     stores: Stores,
     _plane: Option<ControlPlane>,
@@ -133,16 +159,34 @@ struct World {
     _folder: TempDir,
 }
 
-/// What was made in somebody's cluster and goes again, whatever happens. A cluster of our own ends as a whole.
+/// What was made in somebody's cluster and goes again, whatever happens: the last made first. A cluster of our own ends as a whole.
 #[derive(Default)]
-struct Leftovers(Vec<(Kubectl, &'static str, &'static str)>);
+struct Leftovers(Vec<Leftover>);
+
+enum Leftover {
+    Object(Kubectl, &'static str, &'static str),
+    Release(Helm, &'static str),
+}
 
 impl Drop for Leftovers {
     fn drop(&mut self) {
-        for (kubectl, kind, name) in &self.0 {
-            let delete = || kubectl.run(["delete", kind, name, "--ignore-not-found"]);
-            if let Err(error) = progress::during(&format!("deleting {kind} {name}"), delete) {
-                progress::say(&format!("{kind} {name} is left: {error}"));
+        while let Some(leftover) = self.0.pop() {
+            let (what, gone) = match &leftover {
+                Leftover::Object(kubectl, kind, name) => {
+                    let what = format!("{kind} {name}");
+                    let delete = || kubectl.run(["delete", kind, name, "--ignore-not-found"]);
+                    let gone = progress::during(&format!("deleting {what}"), delete);
+                    (what, gone)
+                }
+                Leftover::Release(helm, namespace) => {
+                    let what = format!("the release {RELEASE}");
+                    let uninstall = || helm.run(["uninstall", RELEASE, "--ignore-not-found", "--namespace", namespace]);
+                    let gone = progress::during(&format!("uninstalling {what}"), uninstall);
+                    (what, gone)
+                }
+            };
+            if let Err(error) = gone {
+                progress::say(&format!("{what} is left: {error}"));
             }
         }
     }
@@ -161,14 +205,16 @@ impl World {
                 "run as root, or use an existing cluster: cargo demo --context NAME (see cargo demo --help)",
             ));
         }
-        let image = images::job_runner()?;
+        let archives = [images::job_runner()?, images::operator()?];
         let folder = tempfile::Builder::new()
             .prefix("mapa-demo-")
             .tempdir()
             .step("create a folder")?;
         let plane = ControlPlane::start()?;
         let node = Node::start(&plane)?;
-        node.import(&image)?;
+        for archive in &archives {
+            node.import(archive)?;
+        }
         let database = Postgres::start()?;
         progress::during("loading 15 municipalities and 341 outages", || seed::load(&database))?;
         let stores = Stores::Own {
@@ -178,10 +224,13 @@ impl World {
         let kubectl = plane.kubectl();
         let kubeconfig = plane.kubeconfig().to_owned();
         let policy = Example::every_minute("radar", "roraima");
-        install(&kubectl, &policy.namespace)?;
-        let operator = Operator::build(Some(&kubeconfig), images::JOB_RUNNER, folder.path())?.start()?;
+        kubectl.namespace(&policy.namespace)?;
+        let images = Images {
+            operator: images::OPERATOR.to_owned(),
+            runner: images::JOB_RUNNER.to_owned(),
+        };
+        install(&Helm::new(Some(&kubeconfig))?, OPERATOR_NAMESPACE, &images, &[])?;
         Ok(Self {
-            _operator: operator,
             node: Some(node),
             stores,
             _plane: Some(plane),
@@ -208,8 +257,11 @@ impl World {
         .step_at("write", &kubeconfig)?;
         let kubectl = Kubectl::new("kubectl".into(), kubeconfig.clone());
         let given = |value: &Option<String>| value.clone().unwrap_or_default();
-        let operator = Operator::build(Some(&kubeconfig), &given(&arguments.images), folder.path())?
-            .with_argument(&format!("--watch-namespace={NAMESPACE_IN_EXISTING}"));
+        let helm = Helm::new(Some(&kubeconfig))?;
+        let images = arguments
+            .images
+            .as_ref()
+            .ok_or_else(|| Error::new("--context", "needs --images"))?;
         if kubectl.run(["get", "namespace", NAMESPACE_IN_EXISTING]).is_ok() {
             return Err(Error::new(
                 format!("the namespace {NAMESPACE_IN_EXISTING} is there already, and the demo deletes it when it ends"),
@@ -218,13 +270,22 @@ impl World {
                 ),
             ));
         }
-        let mut leftovers = Leftovers(vec![(kubectl.clone(), "namespace", NAMESPACE_IN_EXISTING)]);
-        if kubectl.run(["get", "crd", CRD]).is_err() {
-            leftovers.0.push((kubectl.clone(), "crd", CRD));
+        let mut leftovers = Leftovers::default();
+        let has_crd = kubectl.run(["get", "crd", CRD]).is_ok();
+        if !has_crd {
+            leftovers.0.push(Leftover::Object(kubectl.clone(), "crd", CRD));
         }
-        install(&kubectl, NAMESPACE_IN_EXISTING)?;
+        let namespace = Leftover::Object(kubectl.clone(), "namespace", NAMESPACE_IN_EXISTING);
+        leftovers.0.push(namespace);
+        kubectl.namespace(NAMESPACE_IN_EXISTING)?;
+        leftovers.0.push(Leftover::Release(helm.clone(), NAMESPACE_IN_EXISTING));
+        // Nothing of the cluster's beside the definition, and that only if it is not there.
+        let narrow = [
+            format!("--set=watchNamespaces={{{NAMESPACE_IN_EXISTING}}}"),
+            format!("--set=crds.install={}", !has_crd),
+        ];
+        install(&helm, NAMESPACE_IN_EXISTING, images, &narrow)?;
         Ok(Self {
-            _operator: operator.start()?,
             node: None,
             stores: Stores::Given {
                 database_url: given(&arguments.database_url),
@@ -337,6 +398,13 @@ impl World {
         }
     }
 
+    fn operator_namespace(&self) -> &str {
+        match &self.stores {
+            Stores::Own { .. } => OPERATOR_NAMESPACE,
+            Stores::Given { .. } => NAMESPACE_IN_EXISTING,
+        }
+    }
+
     fn tell_how_to_look_around(&self) {
         println!("\nIt stays up until Ctrl-C. To look around, in another terminal:\n");
         println!("  export KUBECONFIG={}", self.kubeconfig.display());
@@ -346,6 +414,7 @@ impl World {
             self.policy.namespace, self.policy.name
         );
         println!("  kubectl -n {} get jobs,pods", self.policy.namespace);
+        println!("  kubectl -n {} logs deployment/{RELEASE}", self.operator_namespace());
         if let Stores::Own { cache, .. } = &self.stores {
             println!(
                 "  REDISCLI_AUTH={} redis-cli -p {} KEYS '*'",
@@ -356,17 +425,23 @@ impl World {
     }
 }
 
-/// The CustomResourceDefinition and a namespace.
-fn install(kubectl: &Kubectl, namespace: &str) -> Result<()> {
-    let crd = images::repository().join("crds/maparefreshpolicies.yaml");
-    kubectl.apply(&std::fs::read_to_string(&crd).step_at("read", &crd)?)?;
-    kubectl.run([
-        "wait",
-        "--for=condition=Established",
-        &format!("crd/{CRD}"),
-        "--timeout=30s",
-    ])?;
-    kubectl.namespace(namespace)
+/// The operator by its chart, and with it the CustomResourceDefinition.
+fn install(helm: &Helm, namespace: &str, images: &Images, further: &[String]) -> Result<()> {
+    let mut arguments = [
+        "install",
+        RELEASE,
+        &chart().display().to_string(),
+        "--namespace",
+        namespace,
+        "--create-namespace",
+        "--wait",
+        "--timeout=90s",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    arguments.extend(image_arguments(&images.operator, &images.runner));
+    arguments.extend_from_slice(further);
+    progress::during("installing the operator with its chart", || helm.run(&arguments)).map(drop)
 }
 
 /// What is worth telling about the policy, one line each.

@@ -10,6 +10,7 @@
 )]
 
 mod admission;
+mod configuration;
 mod cron_jobs;
 mod deadlines;
 mod evidence;
@@ -42,6 +43,7 @@ fn main() {
 fn trials(world: Option<&world::World>) -> Vec<Trial> {
     [
         admission::TESTS,
+        configuration::TESTS,
         cron_jobs::TESTS,
         deadlines::TESTS,
         evidence::TESTS,

@@ -88,6 +88,11 @@ impl World {
 
     /// A namespace of the test's own with an operator that watches it alone.
     pub fn tenant(&self, namespace: &str) -> Tenant {
+        self.tenant_with(namespace, &[])
+    }
+
+    /// The same with further arguments for the operator.
+    pub fn tenant_with(&self, namespace: &str, arguments: &[String]) -> Tenant {
         let kubectl = self.kubectl();
         kubectl.namespace(namespace).unwrap();
         let operator = Operator::new(
@@ -98,6 +103,9 @@ impl World {
         )
         .named(namespace)
         .with_argument(&format!("--watch-namespace={namespace}"));
+        let operator = arguments
+            .iter()
+            .fold(operator, |operator, argument| operator.with_argument(argument));
         let process = operator.start().unwrap();
         Tenant {
             kubectl,

@@ -1,20 +1,26 @@
-//! The operator as a pod, from the image of its own Dockerfile, with the permissions that it needs and no others.
+//! The operator as a pod, from the image of its own Dockerfile, as the Helm chart installs it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mapa_refresh_tests::{
+    helm::{chart, image_arguments},
     images,
+    policy::Example,
+    progress,
     wait::{self, Look},
 };
 
 use crate::world::{Test, World};
 
 pub const TESTS: &[Test] = &[(
-    "in_cluster::the_operators_image_reconciles_as_a_restricted_pod_with_a_short_list_of_permissions",
+    "in_cluster::the_chart_installs_a_restricted_operator_within_10_seconds_that_reconciles_with_roles_alone",
     reconciles,
 )];
 
 const NAMESPACE: &str = "in-cluster";
+const RELEASE: &str = "mapa-refresh-operator";
+/// From `helm install` to an operator that is up, on a machine that does nothing else beside the other tests.
+const INSTALLED_WITHIN: Duration = Duration::from_secs(10);
 
 fn reconciles(world: &World) {
     let kubectl = world.kubectl();
@@ -27,15 +33,43 @@ fn reconciles(world: &World) {
             "pod-security.kubernetes.io/enforce=restricted",
         ])
         .unwrap();
-    kubectl.apply(&manifest()).unwrap();
+    let helm = world.helm();
+    let chart = chart().display().to_string();
+    let install = [
+        "install",
+        RELEASE,
+        &chart,
+        "--namespace",
+        NAMESPACE,
+        // The cluster's tests share the definition, and each operator watches its own namespace.
+        "--set=crds.install=false,watchNamespaces={in-cluster}",
+        "--wait",
+        "--timeout=60s",
+    ];
+    let images = image_arguments(images::OPERATOR, images::JOB_RUNNER);
+    let started = Instant::now();
+    helm.run(install.into_iter().chain(images.iter().map(String::as_str)))
+        .unwrap();
+    let took = started.elapsed();
+    progress::say(&format!(
+        "helm install, until the operator is up: {:.1} s",
+        took.as_secs_f64()
+    ));
+    assert!(took < INSTALLED_WITHIN, "{took:?}");
+
     let run = |arguments: &[&str]| kubectl.run(["-n", NAMESPACE].iter().chain(arguments));
+    let example = Example {
+        interval_minutes: 30,
+        ..Example::every_minute(NAMESPACE, "roraima")
+    };
+    kubectl.apply(&example.manifest("")).unwrap();
     wait::until("the policy to be Ready", Duration::from_secs(60), || {
         let reason = r#"jsonpath={.status.conditions[?(@.type=="Ready")].reason}"#;
         match run(&["get", "mapa-refresh", "roraima", "-o", reason]) {
             Ok(reason) if reason == "Reconciled" => Look::Met(()),
             Ok(reason) => Look::Saw(format!(
                 "{reason:?}; {}",
-                run(&["logs", "operator"]).unwrap_or_else(|error| error.to_string())
+                run(&["logs", "deployment/mapa-refresh-operator"]).unwrap_or_else(|error| error.to_string())
             )),
             Err(error) => Look::Saw(error.to_string()),
         }
@@ -52,54 +86,5 @@ fn reconciles(world: &World) {
     )
     .unwrap();
     run(&["delete", "mapa-refresh", "roraima"]).unwrap();
-}
-
-fn manifest() -> String {
-    let rule = |group: &str, resources: &[&str], verbs: &[&str]| serde_json::json!({ "apiGroups": [group], "resources": resources, "verbs": verbs });
-    let objects = [
-        serde_json::json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "operator", "namespace": NAMESPACE } }),
-        serde_json::json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
-            "metadata": { "name": "operator", "namespace": NAMESPACE },
-            "rules": [
-                rule("mapa.radar.dev", &["maparefreshpolicies"], &["list", "watch"]),
-                rule("mapa.radar.dev", &["maparefreshpolicies/status"], &["update"]),
-                rule("batch", &["cronjobs"], &["get", "list", "watch", "create", "update", "delete"]),
-                // Setting blockOwnerDeletion needs the right to delete the owner's finalizers, where that is enforced.
-                rule("mapa.radar.dev", &["maparefreshpolicies/finalizers"], &["update"]),
-                rule("batch", &["jobs"], &["get", "list", "watch", "create"]),
-                rule("", &["pods"], &["list", "watch"]),
-                rule("events.k8s.io", &["events"], &["create", "patch"]),
-            ],
-        }),
-        serde_json::json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-            "metadata": { "name": "operator", "namespace": NAMESPACE },
-            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "operator" },
-            "subjects": [{ "kind": "ServiceAccount", "name": "operator", "namespace": NAMESPACE }],
-        }),
-        serde_json::json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": { "name": "operator", "namespace": NAMESPACE },
-            "spec": {
-                "serviceAccountName": "operator",
-                "securityContext": { "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } },
-                "containers": [{
-                    "name": "operator", "image": images::OPERATOR, "imagePullPolicy": "IfNotPresent",
-                    "args": ["run", "--runner-image", images::JOB_RUNNER, "--watch-namespace", NAMESPACE],
-                    "securityContext": { "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] } },
-                }],
-            },
-        }),
-        serde_json::json!({
-            "apiVersion": "mapa.radar.dev/v1", "kind": "MapaRefreshPolicy",
-            "metadata": { "name": "roraima", "namespace": NAMESPACE },
-            "spec": {
-                "intervalMinutes": 30,
-                "database": { "kind": "postgresql", "secretRef": { "name": "radar-database" } },
-                "cache": { "secretRef": { "name": "radar-cache" } },
-            },
-        }),
-    ];
-    objects.map(|object| format!("{object}\n")).join("---\n")
+    helm.run(["uninstall", RELEASE, "--namespace", NAMESPACE]).unwrap();
 }

@@ -5,6 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use mapa_refresh_tests::{
     cargo,
     control_plane::ControlPlane,
+    helm::Helm,
     images,
     kubectl::Kubectl,
     node::Node,
@@ -100,6 +101,10 @@ impl World {
     /// Starts it again.
     pub fn start_controller_manager(&self) {
         self.0.plane.start_controller_manager().unwrap();
+    }
+
+    pub fn helm(&self) -> Helm {
+        Helm::new(Some(self.0.plane.kubeconfig())).unwrap()
     }
 
     /// A database with the seed.

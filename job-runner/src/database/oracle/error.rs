@@ -7,8 +7,8 @@ use crate::database::{DatabaseError, ora};
 
 /// Oracle's client can't be found.
 const DPI_LOAD_LIBRARY: i32 = 1047;
-/// Symbols are missing in it; it is older than 11.2.
-const DPI_UNUSABLE_CLIENT: [i32; 2] = [1049, 1050];
+/// Symbols are missing in it; it is older than 11.2; it does not say what it is.
+const DPI_UNUSABLE_CLIENT: [i32; 3] = [1049, 1050, 1072];
 
 /// Says what was being done when an error came.
 pub(super) trait Doing<T> {

@@ -1,6 +1,9 @@
 //! The statements. Names in them are checked and quoted identifiers; values are bound.
 
-use crate::database::name::{ColumnNames, Identifier, ViewName};
+use crate::database::{
+    name::{ColumnNames, Identifier, ViewName},
+    schema::owners_procedure,
+};
 
 /// Exclusive lock of the view, beyond transactions, or no lock at once: 0 granted, 1 held by another, 4 held already.
 pub(super) const LOCK: &str =
@@ -85,6 +88,12 @@ impl Statements {
             Some(owner) => format!("{owner}.{}", self.name),
             None => self.name.clone(),
         }
+    }
+
+    /// Calls the procedure by which the view's owner lets others refresh it.
+    pub(super) fn owners_refresh(&self) -> Option<String> {
+        let owner = self.owner.as_deref()?;
+        Some(format!("BEGIN \"{owner}\".\"{}\"; END;", owners_procedure(&self.name)))
     }
 
     /// Which of the columns are not among `present`.

@@ -7,14 +7,12 @@ use std::{
     time::Duration,
 };
 
-use mapa_refresh_job_runner::database::{
-    DatabaseError,
-    oracle::{Oracle, Target},
-};
+use mapa_refresh_job_runner::database::{DatabaseError, oracle::Oracle};
 use oracle::Connection;
 use tempfile::TempDir;
 
-use crate::backend::{Backend, names};
+use super::connect;
+use crate::backend::Backend;
 
 const VARIABLES: [&str; 3] = ["ORACLE_TEST_DSN", "ORACLE_TEST_USER", "ORACLE_TEST_PASSWORD"];
 
@@ -82,11 +80,7 @@ impl Backend for Real {
     }
 
     async fn connect_to(&self, view: &str, columns: &str) -> Result<Oracle, DatabaseError> {
-        let (view, columns) = names(view, columns);
-        Target::from_secret(self.secret.path())
-            .unwrap()
-            .connect(&view, &columns, Duration::from_secs(60))
-            .await
+        connect(self.secret.path(), view, columns).await
     }
 
     fn source(&self, outages: &[(i64, Option<&str>)]) {

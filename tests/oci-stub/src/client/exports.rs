@@ -391,7 +391,14 @@ pub unsafe extern "C" fn OCISessionBegin(
         _ => return ERROR,
     };
     match call(service, &request) {
-        Ok(Response::Begun { break_fault, warning }) => {
+        Ok(Response::Begun {
+            break_fault,
+            warning,
+            hangs_at_exit,
+        }) => {
+            if hangs_at_exit {
+                unsafe { atexit(hang) };
+            }
             if let Some(Handle::Service(service)) = handle_at(service) {
                 service.break_fault = break_fault;
             }
@@ -405,6 +412,17 @@ pub unsafe extern "C" fn OCISessionBegin(
         }
         Ok(_) => fail(error, confused()),
         Err(ora) => fail(error, ora),
+    }
+}
+
+unsafe extern "C" {
+    fn atexit(handler: extern "C" fn()) -> c_int;
+}
+
+/// An exit handler that waits for what never comes.
+extern "C" fn hang() {
+    loop {
+        std::thread::park();
     }
 }
 
@@ -540,12 +558,8 @@ pub unsafe extern "C" fn OCIBindByPos2(
         length,
         code,
     };
-    match statement.binds.get_mut((position as usize).wrapping_sub(1)) {
-        Some(slot) => *slot = Some(buffer),
-        None => return fail(error, Ora::new(1036, "illegal variable name/number")),
-    }
-    unsafe { bind.write(allocate(Handle::Other)) };
-    SUCCESS
+    let unknown = Ora::new(1036, "illegal variable name/number");
+    place(&mut statement.binds, position, buffer, bind, error, unknown)
 }
 
 #[unsafe(no_mangle)]
@@ -573,12 +587,8 @@ pub unsafe extern "C" fn OCIDefineByPos2(
         length,
         code,
     };
-    match statement.defines.get_mut((position as usize).wrapping_sub(1)) {
-        Some(slot) => *slot = Some(buffer),
-        None => return fail(error, Ora::new(1007, "variable not in select list")),
-    }
-    unsafe { define.write(allocate(Handle::Other)) };
-    SUCCESS
+    let unknown = Ora::new(1007, "variable not in select list");
+    place(&mut statement.defines, position, buffer, define, error, unknown)
 }
 
 #[unsafe(no_mangle)]
@@ -821,6 +831,23 @@ fn fail(error: *mut c_void, ora: Ora) -> c_int {
         *own = ora;
     }
     ERROR
+}
+
+/// Remembers where the value at `position` (from 1) is to be put or found, and gives ODPI-C a handle for that.
+fn place(
+    buffers: &mut [Option<Buffer>],
+    position: u32,
+    buffer: Buffer,
+    handle: *mut *mut c_void,
+    error: *mut c_void,
+    unknown: Ora,
+) -> c_int {
+    match buffers.get_mut((position as usize).wrapping_sub(1)) {
+        Some(slot) => *slot = Some(buffer),
+        None => return fail(error, unknown),
+    }
+    unsafe { handle.write(allocate(Handle::Other)) };
+    SUCCESS
 }
 
 fn confused() -> Ora {

@@ -1,0 +1,124 @@
+{{- define "mapa-refresh-operator.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "mapa-refresh-operator.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
+{{- else }}
+{{- $name := default .Chart.Name .Values.nameOverride }}
+{{- ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) | trunc 63 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "mapa-refresh-operator.serviceAccount" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "mapa-refresh-operator.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- define "mapa-refresh-operator.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "mapa-refresh-operator.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "mapa-refresh-operator.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") }}
+{{ include "mapa-refresh-operator.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Name, namespace, labels and annotations of an object: a list of the root, the name, and further annotations. */}}
+{{- define "mapa-refresh-operator.metadata" -}}
+{{- $root := index . 0 -}}
+name: {{ index . 1 }}
+namespace: {{ $root.Release.Namespace }}
+labels:
+  {{- include "mapa-refresh-operator.labels" $root | nindent 2 }}
+{{- with merge (dict) (index . 2) $root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* An image by repository, tag or digest: a list of the root and the value. */}}
+{{- define "mapa-refresh-operator.image" -}}
+{{- $root := index . 0 }}
+{{- with index . 1 }}
+{{- if .digest }}
+{{- printf "%s@%s" .repository .digest }}
+{{- else }}
+{{- printf "%s:%s" .repository (default $root.Chart.AppVersion .tag) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What the operator does in the namespaces of policies, and nothing else. */}}
+{{- define "mapa-refresh-operator.rules" -}}
+- apiGroups: [mapa.radar.dev]
+  resources: [maparefreshpolicies]
+  verbs: [list, watch]
+- apiGroups: [mapa.radar.dev]
+  resources: [maparefreshpolicies/status]
+  verbs: [update]
+# Setting blockOwnerDeletion needs it where OwnerReferencesPermissionEnforcement is on, as on OpenShift.
+- apiGroups: [mapa.radar.dev]
+  resources: [maparefreshpolicies/finalizers]
+  verbs: [update]
+- apiGroups: [batch]
+  resources: [cronjobs]
+  verbs: [get, list, watch, create, update, delete]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end }}
+
+{{/* The operator's configuration file; it refuses what it does not know. */}}
+{{- define "mapa-refresh-operator.config" -}}
+{{- $runner := .Values.runner -}}
+watchNamespaces: {{ toJson .Values.watchNamespaces }}
+concurrency: {{ .Values.concurrency }}
+logFormat: {{ .Values.log.format }}
+runner:
+  image: {{ include "mapa-refresh-operator.image" (list . $runner.image) }}
+  {{- if $runner.imageOracle.repository }}
+  imageOracle: {{ include "mapa-refresh-operator.image" (list . $runner.imageOracle) }}
+  {{- end }}
+  imagePullPolicy: {{ $runner.imagePullPolicy }}
+  {{- with $runner.imagePullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $runner.serviceAccountName }}
+  serviceAccountName: {{ . }}
+  {{- end }}
+  resources:
+    {{- toYaml $runner.resources | nindent 4 }}
+  {{- with $runner.nodeSelector }}
+  nodeSelector:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $runner.tolerations }}
+  tolerations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $runner.affinity }}
+  affinity:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $runner.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+{{- end }}

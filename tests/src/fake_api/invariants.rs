@@ -1,0 +1,256 @@
+//! What must hold after every request and every step. Judged from the log of changes and from the truth, never from the operator's code.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use mapa_refresh_crds::{labels, policy::TaskName};
+use serde_json::Value;
+
+use super::{
+    resource::{self, Key},
+    schedule::Minutes,
+    store::{Author, Change, ChangeKind, Store},
+    time,
+    truth::{Truth, controller},
+};
+
+/// Largest status, in bytes of JSON (I9).
+const MAX_STATUS: usize = 8 * 1024;
+/// Longest time between a change of the world and the last write that follows from it: 30 s for a pod that never comes, 15 s for a
+/// Job that was deleted, retries.
+const ECHO: SignedDuration = SignedDuration::from_secs(60);
+/// Times in a status have whole seconds.
+const RESOLUTION: SignedDuration = SignedDuration::from_secs(1);
+
+/// What is remembered between looks.
+#[derive(Debug, Default)]
+pub(super) struct Invariants {
+    violations: Vec<String>,
+    /// UIDs of every policy that ever was.
+    policies: BTreeSet<String>,
+    last_cause: Option<Timestamp>,
+}
+
+impl Invariants {
+    pub(super) fn violations(&self) -> &[String] {
+        &self.violations
+    }
+
+    pub(super) fn violated(&mut self, invariant: &str, what: impl std::fmt::Display) {
+        self.violations.push(format!("{invariant}: {what}"));
+    }
+
+    pub(super) fn cause(&mut self, now: Timestamp) {
+        self.last_cause = Some(now);
+    }
+
+    pub(super) fn check(&mut self, change: &Change, store: &Store, truth: &Truth, calm: bool) {
+        if change.key.resource == resource::POLICIES
+            && let Some(uid) = change.after["metadata"]["uid"].as_str()
+        {
+            self.policies.insert(uid.to_owned());
+        }
+        if change.author != Author::Operator {
+            self.cause(change.at);
+            return;
+        }
+        match change.key.resource {
+            resource::CRON_JOBS => self.cron_job(change),
+            resource::POLICIES => self.status(change, truth),
+            resource::JOBS if change.kind != ChangeKind::Added => self.ours(change),
+            _ => {}
+        }
+        if change.key.resource == resource::POLICIES {
+            self.compliance(&change.key, &change.after, truth, change.at);
+        }
+        if calm {
+            self.at_rest(change, store);
+        }
+    }
+
+    pub(super) fn check_ages(&mut self, store: &Store, truth: &Truth, now: Timestamp) {
+        for (key, policy) in store.of(resource::POLICIES) {
+            self.compliance(key, policy, truth, now);
+        }
+    }
+
+    /// I2: what the operator changes or deletes is a policy's, by UID.
+    fn ours(&mut self, change: &Change) {
+        let Some(before) = &change.before else { return };
+        let ours = controller(before).is_some_and(|owner| match change.key.resource {
+            resource::CRON_JOBS => {
+                owner["kind"] == "MapaRefreshPolicy"
+                    && owner["uid"].as_str().is_some_and(|uid| self.policies.contains(uid))
+            }
+            _ => owner["kind"] == "CronJob",
+        });
+        if !ours {
+            self.violated("I2", format!("{change}: it belongs to somebody else"));
+        }
+        let foreign = |object: &Value, field: &str| -> Value {
+            let mut fields = object["metadata"][field].as_object().cloned().unwrap_or_default();
+            fields.retain(|key, _| ![labels::MANAGED_BY, labels::POLICY, labels::TASK].contains(&key.as_str()));
+            fields.into()
+        };
+        for field in ["labels", "annotations"] {
+            if change.kind == ChangeKind::Modified && foreign(before, field) != foreign(&change.after, field) {
+                self.violated("I2", format!("{change}: somebody else's {field} were changed"));
+            }
+        }
+    }
+
+    /// I1, I11: owned by its policy, and never more than 30 minutes between two runs.
+    fn cron_job(&mut self, change: &Change) {
+        if change.kind != ChangeKind::Added {
+            self.ours(change);
+        }
+        if change.kind == ChangeKind::Deleted {
+            return;
+        }
+        let cron_job = &change.after;
+        let owned = controller(cron_job)
+            .and_then(|owner| owner["uid"].as_str())
+            .is_some_and(|uid| self.policies.contains(uid));
+        if !owned {
+            self.violated("I1", format!("{change}: no policy controls it"));
+        }
+        let spec = &cron_job["spec"];
+        let gap = spec["schedule"]
+            .as_str()
+            .and_then(Minutes::parse)
+            .map(|minutes| minutes.largest_gap());
+        // With rejected credentials a run an hour is all that may be tried.
+        if spec["timeZone"] != "Etc/UTC" || gap.is_none_or(|gap| gap > 30 && gap != 60) {
+            self.violated(
+                "I11",
+                format!("{change}: schedule {} in {}", spec["schedule"], spec["timeZone"]),
+            );
+        }
+    }
+
+    /// I5, I6, I9 of a status that was written.
+    fn status(&mut self, change: &Change, truth: &Truth) {
+        let (after, Some(before)) = (&change.after, &change.before) else {
+            return;
+        };
+        let size = after["status"].to_string().len();
+        if size > MAX_STATUS {
+            self.violated("I9", format!("{change}: the status has {size} bytes"));
+        }
+        let target = after["status"]["target"].as_str().unwrap_or_default();
+        let same_target = before["status"]["target"] == target;
+        for task in after["status"]["tasks"].as_array().into_iter().flatten() {
+            let Some(name) = task["name"].as_str().and_then(|name| name.parse::<TaskName>().ok()) else {
+                continue;
+            };
+            let previous = task_of(before, name);
+            for field in ["lastSuccessTime", "dataAsOf"] {
+                let (old, new) = (time::read(&previous[field]), time::read(&task[field]));
+                let lost = field == "dataAsOf" && {
+                    let really = truth.published.get(&(target.to_owned(), name));
+                    really.is_none_or(|really| old.is_some_and(|old| *really + RESOLUTION < old))
+                };
+                if same_target && old > new && !lost {
+                    self.violated(
+                        "I5",
+                        format!("{change}: {name} {field} goes back from {old:?} to {new:?}"),
+                    );
+                }
+            }
+            let uid = after["metadata"]["uid"].as_str().unwrap_or_default();
+            let ended = truth
+                .runs
+                .get(&(uid.to_owned(), name))
+                .map_or(0, |runs| runs.ended.len());
+            let counted = task["totalRuns"].as_u64().unwrap_or(0);
+            if counted > ended as u64 {
+                self.violated("I6", format!("{change}: {name} counts {counted} runs, {ended} ended"));
+            }
+        }
+    }
+
+    /// I4: who says Compliant=True, and is not past its own `compliantUntil`, has published data that is young enough.
+    fn compliance(&mut self, key: &Key, policy: &Value, truth: &Truth, now: Timestamp) {
+        let status = &policy["status"];
+        let Some(until) = time::read(&status["compliantUntil"]) else {
+            return;
+        };
+        if condition(policy, "Compliant")["status"] != "True" || now > until {
+            return;
+        }
+        let spec = &policy["spec"];
+        let limit = spec["maxDataAgeMinutes"].as_i64().unwrap_or(30).clamp(1, 30) * 60
+            - spec["downstreamCacheSeconds"].as_i64().unwrap_or(0);
+        let target = status["target"].as_str().unwrap_or_default();
+        for task in status["tasks"].as_array().into_iter().flatten() {
+            let Some(name) = task["name"].as_str().and_then(|name| name.parse::<TaskName>().ok()) else {
+                continue;
+            };
+            if !name.publishes() {
+                continue;
+            }
+            let age = truth
+                .published
+                .get(&(target.to_owned(), name))
+                .map(|moment| now.duration_since(*moment));
+            if age.is_none_or(|age| age > SignedDuration::from_secs(limit) + RESOLUTION) {
+                let complaint =
+                    format!("{key} says Compliant=True until {until} at {now}, but {name}'s data is {age:?} old");
+                if !self
+                    .violations
+                    .iter()
+                    .any(|known| known.contains(&format!("{key} says Compliant")))
+                {
+                    self.violated("I4", complaint);
+                }
+            }
+        }
+    }
+
+    /// I3: a write has a cause: something else changed a short time ago, or by the passing of time a condition flips or a rescue begins.
+    fn at_rest(&mut self, change: &Change, _store: &Store) {
+        let caused = self
+            .last_cause
+            .is_some_and(|cause| change.at.duration_since(cause) <= ECHO);
+        let flips = change.before.as_ref().is_some_and(|before| {
+            ["Ready", "Compliant", "Suspended", "Feasible", "AtRisk"]
+                .iter()
+                .any(|type_| {
+                    let (before, after) = (condition(before, type_), condition(&change.after, type_));
+                    (&before["status"], &before["reason"]) != (&after["status"], &after["reason"])
+                })
+        });
+        let flips = flips
+            || change
+                .before
+                .as_ref()
+                .is_some_and(|before| before["status"]["rescue"] != change.after["status"]["rescue"]);
+        let is_state = matches!(change.key.resource, resource::POLICIES | resource::CRON_JOBS);
+        if is_state && !caused && !flips {
+            self.violated(
+                "I3",
+                format!("{change}: nothing had changed since {:?}", self.last_cause),
+            );
+        }
+    }
+}
+
+/// The status of `task` in `policy`; null when there is none.
+#[must_use]
+pub fn task_of(policy: &Value, task: TaskName) -> Value {
+    policy["status"]["tasks"]
+        .as_array()
+        .and_then(|tasks| tasks.iter().find(|status| status["name"] == task.as_str()))
+        .cloned()
+        .unwrap_or_default()
+}
+
+/// The condition `type_` of `policy`; null when there is none.
+#[must_use]
+pub fn condition(policy: &Value, type_: &str) -> Value {
+    policy["status"]["conditions"]
+        .as_array()
+        .and_then(|conditions| conditions.iter().find(|condition| condition["type"] == type_))
+        .cloned()
+        .unwrap_or_default()
+}

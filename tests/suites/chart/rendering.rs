@@ -1,0 +1,138 @@
+//! What the chart renders, compared with what is committed. `UPDATE_GOLDEN=1` writes it instead: look at the difference.
+
+use std::{env, fs, path::Path};
+
+use mapa_refresh_tests::{
+    chart_readme::readme,
+    helm::{Helm, chart},
+    images,
+};
+
+use crate::world::{Test, World, fixture};
+
+pub const TESTS: &[Test] = &[
+    ("rendering::helm_lint_strict_passes", lint),
+    ("rendering::the_manifests_are_those_that_are_committed", golden),
+    ("rendering::the_crd_of_the_chart_is_the_generated_one", crd),
+    ("rendering::the_readme_is_made_of_the_values", readme_is_current),
+    ("rendering::the_chart_has_the_version_of_the_workspace", version),
+    (
+        "rendering::without_the_switch_there_is_no_crd_and_with_a_list_of_namespaces_no_cluster_role",
+        switches,
+    ),
+];
+
+/// The set of values, and whether the schema takes it.
+const SETS: [(&str, bool); 5] = [
+    ("defaults", true),
+    ("one-namespace", true),
+    ("high-availability", false),
+    ("everything", true),
+    ("oracle", true),
+];
+
+fn render(set: &str, further: &[&str]) -> String {
+    let chart = chart().display().to_string();
+    let values = fixture("values", set).display().to_string();
+    let fixed = [
+        "template",
+        "mapa-refresh-operator",
+        &chart,
+        "--namespace=mapa-system",
+        "--kube-version=1.33.0",
+        "--values",
+        &values,
+    ];
+    Helm::new(None).unwrap().run(fixed.iter().chain(further)).unwrap()
+}
+
+/// Compares `found` with the file, or writes it.
+fn assert_committed(path: &Path, found: &str, remedy: &str) {
+    if env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(path, found).unwrap();
+        return;
+    }
+    let committed = fs::read_to_string(path).unwrap_or_default();
+    let difference = committed
+        .lines()
+        .zip(found.lines())
+        .enumerate()
+        .find(|(_, (was, is))| was != is)
+        .map(|(line, (was, is))| format!("line {}: committed {was:?}, now {is:?}", line + 1));
+    assert!(
+        committed == found,
+        "{} is out of date: {remedy}\n{}",
+        path.display(),
+        difference.unwrap_or_else(|| "one is longer".to_owned())
+    );
+}
+
+const REMEDY: &str =
+    "UPDATE_GOLDEN=1 cargo test -p mapa-refresh-tests --test chart -- rendering, and look at the difference";
+
+fn lint(_: &World) {
+    let chart = chart().display().to_string();
+    let said = Helm::new(None).unwrap().run(["lint", "--strict", &chart]).unwrap();
+    assert!(said.contains("1 chart(s) linted, 0 chart(s) failed"), "{said}");
+}
+
+fn golden(_: &World) {
+    for (set, by_schema) in SETS {
+        let further: &[&str] = if by_schema { &[] } else { &["--skip-schema-validation"] };
+        let manifests = render(set, further);
+        // It has a file and a test of its own, and would be most of each of these.
+        let documents = manifests
+            .split("---\n")
+            .filter(|document| !document.contains("kind: CustomResourceDefinition"));
+        let shown: Vec<&str> = documents.filter(|document| !document.trim().is_empty()).collect();
+        assert_committed(
+            &fixture("golden", set),
+            &format!("---\n{}", shown.join("---\n")),
+            REMEDY,
+        );
+    }
+}
+
+fn crd(_: &World) {
+    let committed = images::repository().join("crds/maparefreshpolicies.yaml");
+    let committed = fs::read_to_string(committed).unwrap();
+    assert_committed(&chart().join("files/maparefreshpolicies.yaml"), &committed, REMEDY);
+
+    let manifests = render("defaults", &["--show-only=templates/crd.yaml"]);
+    let mut rendered: serde_yaml::Value = serde_yaml::from_str(&manifests).unwrap();
+    let metadata = rendered["metadata"].as_mapping_mut().unwrap();
+    assert_eq!(metadata["annotations"]["helm.sh/resource-policy"], "keep");
+    assert!(metadata.remove("annotations").is_some() && metadata.remove("labels").is_some());
+    let generated: serde_yaml::Value = serde_yaml::from_str(&committed).unwrap();
+    assert_eq!(rendered, generated);
+}
+
+fn readme_is_current(_: &World) {
+    let values = fs::read_to_string(chart().join("values.yaml")).unwrap();
+    assert_committed(
+        &chart().join("README.md"),
+        &readme(&values).unwrap(),
+        "cargo chart-readme",
+    );
+}
+
+fn version(_: &World) {
+    let text = fs::read_to_string(chart().join("Chart.yaml")).unwrap();
+    let chart: serde_yaml::Value = serde_yaml::from_str(&text).unwrap();
+    assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(chart["version"], env!("CARGO_PKG_VERSION"));
+}
+
+fn switches(_: &World) {
+    let without = render("defaults", &["--set=crds.install=false"]);
+    assert!(!without.contains("kind: CustomResourceDefinition"));
+    let dropped = render("defaults", &["--set=crds.keep=false", "--show-only=templates/crd.yaml"]);
+    assert!(!dropped.contains("resource-policy"));
+    let narrow = render("defaults", &["--set=watchNamespaces={a,b}"]);
+    assert!(narrow.contains("kind: Role\n") && !narrow.contains("kind: ClusterRole"));
+    let none = render(
+        "defaults",
+        &["--set=rbac.create=false,rbac.aggregateClusterRoles=false"],
+    );
+    assert!(!none.contains("rbac.authorization.k8s.io"));
+}
