@@ -542,4 +542,44 @@ mod tests {
         assert_eq!(json, serde_json::json!({ "consecutiveFailures": 0, "retries": 0 }));
         assert_eq!(serde_json::from_value::<MapaRefreshPolicyStatus>(json).unwrap(), status);
     }
+
+    #[test]
+    fn the_readme_has_a_row_for_every_reason_of_every_condition() {
+        let readme = include_str!("../../README.md");
+        let rows: Vec<(String, &str)> = readme
+            .lines()
+            .filter(|line| line.starts_with('|'))
+            .scan(String::new(), |condition, line| {
+                let mut cells = line.split('|').skip(1).map(str::trim);
+                let (first, reasons) = (cells.next()?, cells.next()?);
+                if let Some((type_, _)) = first.split_once('=') {
+                    type_.clone_into(condition);
+                } else if !first.is_empty() {
+                    condition.clear();
+                }
+                Some((condition.clone(), reasons))
+            })
+            .collect();
+        let has_row = |type_: ConditionType, reason: &str| {
+            let reason = format!("`{reason}`");
+            rows.iter()
+                .any(|(condition, reasons)| condition == type_.as_str() && reasons.contains(&reason))
+        };
+        let reasons = [
+            (ConditionType::Ready, words(ReadyReason::ALL)),
+            (ConditionType::Compliant, words(CompliantReason::ALL)),
+            (ConditionType::AtRisk, words(AtRiskReason::ALL)),
+            (ConditionType::Feasible, words(FeasibleReason::ALL)),
+            (ConditionType::Suspended, words(SuspendedReason::ALL)),
+        ];
+        for (type_, reasons) in reasons {
+            for reason in reasons {
+                assert!(has_row(type_, &reason), "{}: {reason}", type_.as_str());
+            }
+        }
+    }
+
+    fn words(reasons: &[impl fmt::Display]) -> Vec<String> {
+        reasons.iter().map(ToString::to_string).collect()
+    }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use mapa_refresh_tests::{process::Process, wait::Look};
+use mapa_refresh_tests::{images, process::Process, wait::Look};
 use serde_json::{Value, json};
 
 use crate::{
@@ -223,7 +223,12 @@ fn feasible(world: &World) {
 
     // What other caches add is part of the sum.
     let (_, message, with) = judged(10, "  downstreamCacheSeconds: 240\n");
-    let (_, _, without) = judged(10, "");
+    let (_, shown, without) = judged(10, "");
+    let readme = std::fs::read_to_string(images::repository().join("README.md")).unwrap();
+    assert!(
+        readme.contains(&format!("\n{shown}\n")),
+        "the README's example says otherwise: {shown}"
+    );
     assert!(
         message.contains("240 s downstream caches") && sum(&message).2 == 1_800 && with == without + 240,
         "{message}"

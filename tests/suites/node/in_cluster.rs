@@ -76,6 +76,15 @@ fn reconciles(world: &World) {
     })
     .unwrap();
     assert_eq!(run(&["get", "cronjobs", "-o", "name"]).unwrap().lines().count(), 3);
+    wait::until(
+        "the first run, which waits for no slot",
+        Duration::from_secs(30),
+        || {
+            let jobs = run(&["get", "jobs", "-o", "name"]).unwrap();
+            Look::when(jobs.contains("roraima-refresh-mv-portal-r"), jobs)
+        },
+    )
+    .unwrap();
     run(&["delete", "mapa-refresh", "roraima"]).unwrap();
     helm.run(["uninstall", RELEASE, "--namespace", NAMESPACE]).unwrap();
 }

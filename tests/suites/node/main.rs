@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod compliance;
 mod end_to_end;
 mod in_cluster;
 mod misfits;
@@ -36,29 +37,41 @@ fn main() {
         libtest_mimic::run(&arguments, listed).exit();
     }
     let world = world::World::start();
-    let trials = tests()
-        .into_iter()
+    // They wait for the clock, not for the processor.
+    let together = Arguments {
+        test_threads: arguments.test_threads.or(Some(8)),
+        ..arguments.clone()
+    };
+    let conclusions = [
+        libtest_mimic::run(&together, trials(&world, &together_tests())),
+        libtest_mimic::run(&arguments, trials(&world, compliance::TESTS)),
+    ];
+    // Exiting would skip it, and with it the end of the node.
+    drop(world);
+    for conclusion in conclusions {
+        conclusion.exit_if_failed();
+    }
+}
+
+fn trials(world: &world::World, tests: &[world::Test]) -> Vec<Trial> {
+    tests
+        .iter()
         .map(|(name, test)| {
-            let world = world.clone();
-            Trial::test(name, move || {
+            let (world, test) = (world.clone(), *test);
+            Trial::test(*name, move || {
                 test(&world);
                 Ok(())
             })
         })
-        .collect();
-    // They wait for the clock, not for the processor.
-    let conclusion = libtest_mimic::run(
-        &Arguments {
-            test_threads: arguments.test_threads.or(Some(8)),
-            ..arguments
-        },
-        trials,
-    );
-    // Exiting would skip it, and with it the end of the node.
-    drop(world);
-    conclusion.exit();
+        .collect()
 }
 
+/// Every test.
 fn tests() -> Vec<world::Test> {
+    [together_tests().as_slice(), compliance::TESTS].concat()
+}
+
+/// Tests that leave each other alone.
+fn together_tests() -> Vec<world::Test> {
     [end_to_end::TESTS, in_cluster::TESTS, misfits::TESTS, oracle::TESTS].concat()
 }

@@ -26,7 +26,7 @@ fn run_by_hand(tenant: &Tenant, task: &str) {
 /// Applies a policy whose slots are far apart, so that only the run by hand counts.
 fn apply(tenant: &mut Tenant) {
     tenant.example.interval_minutes = 30;
-    tenant.apply(&tenant.example.manifest(""));
+    tenant.apply(&tenant.example.manifest("  rescue: false\n"));
 }
 
 fn missing_secret(world: &World) {

@@ -93,6 +93,16 @@ impl World {
         self.0.plane.kubectl()
     }
 
+    /// Ends the controller-manager: no slot fires, and no Job gets a pod, of any tenant.
+    pub fn stop_controller_manager(&self) {
+        self.0.plane.stop_controller_manager();
+    }
+
+    /// Starts it again.
+    pub fn start_controller_manager(&self) {
+        self.0.plane.start_controller_manager().unwrap();
+    }
+
     pub fn helm(&self) -> Helm {
         Helm::new(Some(self.0.plane.kubeconfig())).unwrap()
     }
