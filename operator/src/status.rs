@@ -623,6 +623,10 @@ pub(crate) fn count(task: &mut TaskStatus, run: &Run, outcome: &Outcome, target:
     }
     match &outcome.result {
         Ok(records) => {
+            let success = task.last_success_time.as_ref();
+            if success.is_none_or(|success| ended_at.0 >= success.0) {
+                task.records = Some(*records);
+            }
             if outcome
                 .evidence
                 .as_ref()
@@ -631,15 +635,21 @@ pub(crate) fn count(task: &mut TaskStatus, run: &Run, outcome: &Outcome, target:
                 raise(&mut task.last_success_time, outcome.ended_at);
             }
             if is_latest {
-                task.records = Some(*records);
                 task.consecutive_failures = 0;
                 task.last_error = None;
             }
         }
         Err(error) => {
             raise(&mut task.last_failure_time, outcome.ended_at);
-            if is_latest {
+            // One that is told late, after another failure, is in the same row all the same.
+            if task
+                .last_success_time
+                .as_ref()
+                .is_none_or(|success| ended_at.0 >= success.0)
+            {
                 task.consecutive_failures = task.consecutive_failures.saturating_add(1);
+            }
+            if is_latest {
                 task.last_error = Some(error.clone());
             }
         }

@@ -257,9 +257,9 @@ proptest! {
             }
         }
         // The last report of each document tells of all before it.
-        for document in 0..2 {
-            if !truth[document].is_empty() {
-                ledger.report(document, &truth[document]);
+        for (document, published) in truth.iter().enumerate() {
+            if !published.is_empty() {
+                ledger.report(document, published);
             }
         }
         let end = now + 2_000;

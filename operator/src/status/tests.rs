@@ -16,6 +16,8 @@ use crate::{
 };
 use mapa_refresh_crds::report::{self, Attempt, Publications, RunError, RunReport, RunResult, Success, SuccessKind};
 
+mod model;
+
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
 }
