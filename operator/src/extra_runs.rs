@@ -257,9 +257,20 @@ pub fn rescue(outlook: Outlook<'_>, previous: &MapaRefreshPolicyStatus, status: 
     }
     let reserve = u64::from(feasibility.worst.start + feasibility.worst.run + feasibility.worst.retries);
     let reserve = std::time::Duration::from_secs(reserve).min(limit / 2);
-    let begin = begins(previous, deadline, reserve);
-    if now < begin {
-        return Rescue::NotBefore(begin);
+    // Each document has its own deadline: that of one whose run is about to end is no reason to renew another early.
+    let begin = |task: &TaskStatus| {
+        let its_deadline = task
+            .data_as_of
+            .as_ref()
+            .filter(|_| previous.compliant_until.is_some())
+            .and_then(|data_as_of| data_as_of.0.checked_add(limit).ok());
+        let its_deadline = its_deadline.map_or(deadline, |its_deadline| its_deadline.max(deadline));
+        begins(previous, its_deadline, reserve)
+    };
+    let (in_danger, later): (Vec<&TaskStatus>, Vec<&TaskStatus>) =
+        in_danger.into_iter().partition(|task| begin(task) <= now);
+    if in_danger.is_empty() {
+        return later.into_iter().map(begin).min().map_or(Rescue::No, Rescue::NotBefore);
     }
     let view = tasks.iter().find(|task| task.name == TaskName::RefreshMvPortal);
     // What the view holds already is enough when it is newer than what is published and not half used up.

@@ -95,7 +95,14 @@ pub fn simulate(settings: &SimulateSettings, now: Timestamp) -> Answer {
             continue;
         }
         let began = Instant::now();
-        let simulated = Simulated::of(name, &planned, settings);
+        let simulated = match Simulated::of(name.clone(), &planned, settings) {
+            Ok(simulated) => simulated,
+            Err(problem) => {
+                stderr.push_str(&format!("error: {name}: {problem}\n"));
+                refused.push(Refused::new(name, vec![problem]));
+                continue;
+            }
+        };
         stderr.push_str(&format!(
             "{}: {} runs, and {} more in search of the largest interval, took {:.2} s\n",
             simulated.policy,
@@ -144,6 +151,18 @@ fn nothing_to_simulate(plan: &Plan) -> Option<Problem> {
         );
     }
     None
+}
+
+/// No age, because not one run of each task succeeds.
+fn never_published(plan: &Plan) -> Problem {
+    Problem {
+        field: "spec.intervalMinutes".to_owned(),
+        message: format!(
+            "{}: at these odds the map and the statistics are never published, so there is no age to simulate; \
+             give a lower --failure-rate or --duration, or a longer interval with more retries",
+            plan.interval.minutes()
+        ),
+    }
 }
 
 /// What came of simulating one policy.
@@ -226,6 +245,8 @@ impl Probability {
 #[serde(rename_all = "camelCase")]
 struct Searched {
     interval_minutes: u32,
+    /// Whether everything was ever published: without that there is no age.
+    ever_published: bool,
     breaches: u64,
     years: f64,
 }
@@ -242,10 +263,14 @@ struct Share {
 }
 
 impl Simulated {
-    fn of(policy: String, planned: &Planned, settings: &SimulateSettings) -> Self {
+    /// Fails when the runs of the policy never get as far as to publish everything once.
+    fn of(policy: String, planned: &Planned, settings: &SimulateSettings) -> Result<Self, Problem> {
         let (plan, odds) = (&planned.plan, settings.odds());
         let mut world = World::new(planned, plan, &odds, settings.seed);
         world.run(Limits::slots(settings.runs));
+        if !world.operator.has_begun() {
+            return Err(never_published(plan));
+        }
         let longest = world.longest;
         let (runs, now) = (world.slots_passed, world.now());
         let operator = &world.operator;
@@ -259,7 +284,7 @@ impl Simulated {
         let total = account.map(|account| account.total).unwrap_or_default();
         let (largest, searched, searched_job_runs) = search(planned, &odds, settings.seed);
         let limit = i64::try_from(plan.max_data_age.as_secs()).unwrap_or(i64::MAX) + i64::from(plan.downstream_seconds);
-        Self {
+        Ok(Self {
             policy,
             interval_minutes: plan.interval.minutes(),
             limit_seconds: limit,
@@ -289,7 +314,7 @@ impl Simulated {
             searched,
             searched_job_runs,
             shares: said::shares(&ages, limit),
-        }
+        })
     }
 }
 
@@ -325,16 +350,17 @@ fn search(planned: &Planned, odds: &Odds, seed: u64) -> (Option<u32>, Vec<Search
         };
         let mut world = World::new(planned, &plan, odds, seed);
         world.run(limits);
-        let now = world.now();
+        let (now, ever_published) = (world.now(), world.operator.has_begun());
         job_runs += world.operator.ended_runs;
         let (ages, _) = world.operator.closed(now);
         let interval_minutes = plan.interval.minutes();
         searched.push(Searched {
             interval_minutes,
+            ever_published,
             breaches: ages.breaches,
             years: years(ages.seconds()),
         });
-        if ages.breaches < SEARCHED_YEARS {
+        if ever_published && ages.breaches < SEARCHED_YEARS {
             return (Some(interval_minutes), searched, job_runs);
         }
     }

@@ -224,10 +224,11 @@ impl Redis {
     }
 
     pub fn connect(&self) -> redis::Connection {
-        redis::Client::open(("127.0.0.1", self.port))
-            .unwrap()
-            .get_connection()
-            .unwrap()
+        self.try_connect().unwrap()
+    }
+
+    pub fn try_connect(&self) -> redis::RedisResult<redis::Connection> {
+        redis::Client::open(("127.0.0.1", self.port))?.get_connection()
     }
 
     pub fn stall(&self, stalled: bool) {

@@ -26,7 +26,7 @@ fn connect(server: &Redis) -> redis::Connection {
 
 /// A Sentinel that promotes a server ends the connections of its clients.
 fn try_connect(server: &Redis) -> redis::RedisResult<redis::Connection> {
-    let mut connection = server.connect();
+    let mut connection = server.try_connect()?;
     redis::cmd("AUTH").arg(CACHE_PASSWORD).exec(&mut connection)?;
     Ok(connection)
 }

@@ -200,9 +200,16 @@ impl Simulated {
             .map(
                 |Searched {
                      interval_minutes,
+                     ever_published,
                      breaches,
                      years,
-                 }| { format!("{interval_minutes} min {breaches} in {years:.2} years") },
+                 }| {
+                    if *ever_published {
+                        format!("{interval_minutes} min {breaches} in {years:.2} years")
+                    } else {
+                        format!("{interval_minutes} min never publishes")
+                    }
+                },
             )
             .collect();
         let mut shown = String::new();

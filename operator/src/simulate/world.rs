@@ -22,6 +22,8 @@ use crate::{
 const POLL_MS: i64 = 500;
 /// An attempt that would have less time than this is not begun.
 const LEAST_ATTEMPT_MS: i64 = 2_000;
+/// A world in which nothing was published after so many slots of the first task never publishes anything.
+const MOST_SLOTS_BEFORE_ALL_IS_PUBLISHED: u64 = 10_000;
 /// When the simulated time begins: the first of a year, so that months are whole. Milliseconds since 1970.
 const BEGIN_MS: i64 = 1_767_225_600_000;
 
@@ -124,6 +126,8 @@ pub(super) struct World<'a> {
     /// What each task has published.
     published: Vec<i64>,
     pub(super) slots_passed: u64,
+    /// Those before everything was published once.
+    slots_in_vain: u64,
     pub(super) longest: Longest,
     now: i64,
 }
@@ -150,12 +154,13 @@ impl<'a> World<'a> {
             view_stamp: BEGIN_MS,
             published: vec![i64::MIN; plan.tasks.len()],
             slots_passed: 0,
+            slots_in_vain: 0,
             longest: Longest::default(),
             now: BEGIN_MS,
         }
     }
 
-    /// Lets time pass until one of `limits` is met.
+    /// Lets time pass until one of `limits` is met, or it is plain that not everything will ever be published once.
     pub(super) fn run(&mut self, limits: Limits) {
         let mut begun: Option<i64> = None;
         loop {
@@ -169,7 +174,7 @@ impl<'a> World<'a> {
             let is_over = begun.is_some_and(|begun| (now - begun) / 1_000 >= limits.seconds)
                 || self.operator.ages.breaches >= limits.breaches
                 || self.slots_passed >= limits.slots && now == slot && stream == 0;
-            if now == i64::MAX {
+            if now == i64::MAX || self.slots_in_vain >= MOST_SLOTS_BEFORE_ALL_IS_PUBLISHED {
                 return;
             }
             self.now = now.max(self.now);
@@ -200,7 +205,13 @@ impl<'a> World<'a> {
         if let Some(next) = self.slots.get_mut(stream) {
             *next = task.schedule.next_after(moment(slot)).as_millisecond();
         }
-        self.slots_passed += u64::from(stream == 0 && self.operator.has_begun());
+        if stream == 0 {
+            if self.operator.has_begun() {
+                self.slots_passed += 1;
+            } else {
+                self.slots_in_vain += 1;
+            }
+        }
         // A Job that still runs at the next slot is replaced (`concurrencyPolicy: Replace`).
         let replaced = self
             .running
