@@ -55,8 +55,8 @@ Examples:
 The operator's own engine decides on rescues and counts the breaches, under a virtual clock. The world is simulated: a CronJob controller that
 misses no slot, runners that try again as theirs do, failures that are independent of each other, and nothing that fails for good.
 
-Exit codes: 0 every policy has fewer than one breach a year; 1 one has more; 2 one is not valid (stderr names each field and what to
-write), or the file or an argument is of no use.";
+Exit codes: 0 every policy has fewer than one breach a year; 1 one has more; 2 one is not valid or can never publish (stderr names
+each field and what to write), or the file or an argument is of no use.";
 
 /// Keeps distributors' public outage maps fresh within the limit of REN 1.137/2025 Art. 106, and proves it.
 #[derive(Debug, Parser)]

@@ -21,7 +21,7 @@ pub use draws::{Chance, DrawError, Odds, Outages, Spread};
 use crate::{
     admission::Problem,
     explain::{Answer, BAD_INPUT, DOES_NOT_HOLD, HOLDS, Listing, OutputFormat, PolicyInput, Refused, as_json, sorted},
-    policy_file::{Planned, read},
+    policy_file::{Document, Planned, read},
     schedule::Interval,
     validate::{Plan, at_interval},
 };
@@ -86,6 +86,10 @@ pub fn simulate(settings: &SimulateSettings, now: Timestamp) -> Answer {
         Ok(documents) => documents,
         Err(error) => return Answer::unreadable(&error),
     };
+    answer(documents, settings)
+}
+
+fn answer(documents: Vec<Document>, settings: &SimulateSettings) -> Answer {
     let (planned, mut refused, mut stderr) = sorted(documents);
     let mut policies = Vec::new();
     for (name, planned) in planned {
@@ -119,7 +123,7 @@ pub fn simulate(settings: &SimulateSettings, now: Timestamp) -> Answer {
     } else {
         DOES_NOT_HOLD
     };
-    let stdout = match input.output {
+    let stdout = match settings.input.output {
         OutputFormat::Json => as_json(&Listing { policies, refused }),
         OutputFormat::Table => policies.iter().map(Simulated::to_string).collect::<Vec<_>>().join("\n"),
     };
@@ -153,12 +157,12 @@ fn nothing_to_simulate(plan: &Plan) -> Option<Problem> {
     None
 }
 
-/// No age, because not one run of each task succeeds.
+/// Before everything was published once there is no age.
 fn never_published(plan: &Plan) -> Problem {
     Problem {
         field: "spec.intervalMinutes".to_owned(),
         message: format!(
-            "{}: at these odds the map and the statistics are never published, so there is no age to simulate; \
+            "{}: at these odds not all that is public is ever published, so there is no age to simulate; \
              give a lower --failure-rate or --duration, or a longer interval with more retries",
             plan.interval.minutes()
         ),

@@ -169,12 +169,6 @@ impl Ages {
         seconds as f64 / self.seconds().max(1) as f64
     }
 
-    /// Seconds of which [`Self::share`] is a share.
-    #[cfg(test)]
-    pub(super) fn share_base(&self) -> f64 {
-        f64::from(i32::try_from(self.seconds().max(1)).unwrap())
-    }
-
     /// Days in which the limit was exceeded, and whole or begun days that were simulated.
     pub(super) fn days(&self) -> (i64, i64) {
         (self.days.hit, whole_windows(self.seconds(), DAY))

@@ -22,7 +22,8 @@ use crate::{
 const POLL_MS: i64 = 500;
 /// An attempt that would have less time than this is not begun.
 const LEAST_ATTEMPT_MS: i64 = 2_000;
-/// A world in which nothing was published after so many slots of the first task never publishes anything.
+/// A world in which not everything was published once after so many slots of the first task never gets there: without an end it would be
+/// simulated for ever.
 const MOST_SLOTS_BEFORE_ALL_IS_PUBLISHED: u64 = 10_000;
 /// When the simulated time begins: the first of a year, so that months are whole. Milliseconds since 1970.
 const BEGIN_MS: i64 = 1_767_225_600_000;

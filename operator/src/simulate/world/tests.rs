@@ -93,7 +93,7 @@ proptest! {
         prop_assert_eq!(account.total.breaches.unsigned_abs(), ages.breaches);
         prop_assert_eq!(account.total.worst_data_age_seconds, ages.quantile(1.0));
         prop_assert_eq!(account.total.seconds_unproven, 0);
-        let over = ages.share(1_200, i64::MAX) * ages.share_base();
+        let over = ages.share(1_200, i64::MAX) * ages.seconds() as f64;
         prop_assert!((over - account.total.seconds_in_breach as f64).abs() < 0.5, "{} {:?}", over, account.total);
         let (days, of) = ages.days();
         prop_assert!(days <= of && (days == 0) == (ages.breaches == 0));
