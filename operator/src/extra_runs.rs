@@ -240,16 +240,13 @@ pub fn rescue(outlook: Outlook<'_>, previous: &MapaRefreshPolicyStatus, status: 
         return Rescue::No;
     }
     let limit = plan.max_data_age;
+    let its_deadline = |task: &TaskStatus| task.data_as_of.as_ref()?.0.checked_add(limit).ok();
     let in_danger: Vec<&TaskStatus> = tasks
         .iter()
         .filter(|task| documents.contains(&task.name))
         .filter(|task| {
-            let its_deadline = task
-                .data_as_of
-                .as_ref()
-                .and_then(|data_as_of| data_as_of.0.checked_add(limit).ok());
             let next = forecast.next_publication(task.name);
-            missed.is_some() || next.is_none() || next > its_deadline
+            missed.is_some() || next.is_none() || next > its_deadline(task)
         })
         .collect();
     if in_danger.is_empty() {
@@ -258,14 +255,10 @@ pub fn rescue(outlook: Outlook<'_>, previous: &MapaRefreshPolicyStatus, status: 
     let reserve = u64::from(feasibility.worst.start + feasibility.worst.run + feasibility.worst.retries);
     let reserve = std::time::Duration::from_secs(reserve).min(limit / 2);
     // Each document has its own deadline: that of one whose run is about to end is no reason to renew another early.
+    // Where nothing is compliant yet, the beginning is the deadline of all.
     let begin = |task: &TaskStatus| {
-        let its_deadline = task
-            .data_as_of
-            .as_ref()
-            .filter(|_| previous.compliant_until.is_some())
-            .and_then(|data_as_of| data_as_of.0.checked_add(limit).ok());
-        let its_deadline = its_deadline.map_or(deadline, |its_deadline| its_deadline.max(deadline));
-        begins(previous, its_deadline, reserve)
+        let own = its_deadline(task).filter(|_| previous.compliant_until.is_some());
+        begins(previous, own.map_or(deadline, |own| own.max(deadline)), reserve)
     };
     let (in_danger, later): (Vec<&TaskStatus>, Vec<&TaskStatus>) =
         in_danger.into_iter().partition(|task| begin(task) <= now);
