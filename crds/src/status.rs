@@ -220,7 +220,8 @@ pub struct TaskStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,
 
-    /// Short UIDs of the Jobs that still exist and are counted already.
+    /// Short UIDs of the Jobs that are counted already, newest first: those that still exist, and as many of those that are gone as have
+    /// room.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub counted_runs: Vec<String>,

@@ -251,10 +251,15 @@ impl Writer {
             Err(kube::Error::Api(status)) if status.is_not_found() => return Err(Error::Outdated { action: ACTION }),
             Err(error) => return Err(failed(ACTION, error)),
         };
-        let is_same = CronJobRecord::read(&current)
-            .is_some_and(|record| record.uid == uid && record.owner == owner_of(&wanted.object));
-        if !is_same {
+        let Some(record) = CronJobRecord::read(&current)
+            .filter(|record| record.uid == uid && record.owner == owner_of(&wanted.object))
+        else {
             return Err(Error::Outdated { action: ACTION });
+        };
+        if is_as(wanted, &record) {
+            // Our cache is behind: it was put back already.
+            index.wrote(&current, now);
+            return Ok(None);
         }
         current.spec.clone_from(&wanted.object.spec);
         current

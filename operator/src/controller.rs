@@ -32,6 +32,7 @@ use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use crate::{
+    answer_timeout,
     apply::Writer,
     backoff::Backoff,
     clock::Clock,
@@ -52,6 +53,7 @@ const LONGEST_WATCH_BACKOFF: Duration = Duration::from_secs(3);
 ///
 /// Each watched namespace has its own caches and queue, so that a namespace whose permissions are gone does not hold up the others.
 pub async fn run(client: Client, settings: &Settings, clock: Clock, shutdown: watch::Receiver<bool>) {
+    let client = answer_timeout::limited(client);
     info!(
         namespaces = if settings.watch_namespaces.is_empty() {
             "all".to_owned()

@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod admission;
+pub mod answer_timeout;
 pub mod apply;
 pub mod backoff;
 pub mod clock;

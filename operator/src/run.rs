@@ -12,6 +12,9 @@ use crate::{clock::Clock, controller, settings::Settings};
 /// SIGTERM to exit, at most.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
 
+/// Longest silence within an answer. kube ends a watch by itself after 295 s.
+const READ_TIMEOUT: Duration = Duration::from_secs(305);
+
 /// Why the operator cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -45,6 +48,9 @@ pub fn until_terminated(settings: &Settings) -> Result<(), StartError> {
         let mut config = kube::Config::infer().await.map_err(StartError::Configuration)?;
         // kube's client would wait for minutes between its own repeats; ours are bounded (I7), and a repeat knows what it repeats.
         config.default_retry = false;
+        // Of an answer that has begun, the rest: a list that stops in the middle. Longer than a watch may be silent.
+        config.read_timeout = Some(READ_TIMEOUT);
+        config.reset_reader_on_write = true;
         info!(server = %config.cluster_url, version = env!("CARGO_PKG_VERSION"), "starting");
         let client = Client::try_from(config).map_err(StartError::Client)?;
         warn_without_crd(&client, settings).await;

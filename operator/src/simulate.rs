@@ -9,7 +9,7 @@ mod engine;
 mod said;
 mod world;
 
-use std::time::Instant;
+use std::{panic, thread, time::Instant};
 
 use clap::Parser;
 use k8s_openapi::jiff::Timestamp;
@@ -118,7 +118,7 @@ fn answer(documents: Vec<Document>, settings: &SimulateSettings) -> Answer {
     }
     let exit_code = if !refused.is_empty() {
         BAD_INPUT
-    } else if policies.iter().all(|policy| policy.breaches_per_year < 1.0) {
+    } else if policies.iter().all(Simulated::holds) {
         HOLDS
     } else {
         DOES_NOT_HOLD
@@ -189,6 +189,7 @@ struct Simulated {
     data_age_seconds: DataAge,
     breaches: u64,
     breaches_per_year: f64,
+    breach_days_per_year: f64,
     seconds_in_breach: i64,
     breach_probability_per_day: Probability,
     breach_probability_per_month: Probability,
@@ -252,6 +253,8 @@ struct Searched {
     /// Whether everything was ever published: without that there is no age.
     ever_published: bool,
     breaches: u64,
+    /// Days with a breach.
+    breach_days: u64,
     years: f64,
 }
 
@@ -267,9 +270,36 @@ struct Share {
 }
 
 impl Simulated {
+    /// Whether the limit is kept but for less than one day a year. By breaches alone one that never ends would be one.
+    fn holds(&self) -> bool {
+        self.breaches_per_year.max(self.breach_days_per_year) < 1.0
+    }
+
     /// Fails when the runs of the policy never get as far as to publish everything once.
     fn of(policy: String, planned: &Planned, settings: &SimulateSettings) -> Result<Self, Problem> {
-        let (plan, odds) = (&planned.plan, settings.odds());
+        let odds = settings.odds();
+        // Neither needs the other, and each takes about half of the time.
+        thread::scope(|scope| {
+            let search = scope.spawn(|| search(planned, &odds, settings.seed));
+            let simulated = Self::at_its_interval(policy, planned, settings, odds);
+            let found = search.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked));
+            Ok(Self {
+                largest_interval_below_one_breach_a_year: found.largest,
+                searched: found.searched,
+                searched_job_runs: found.job_runs,
+                ..simulated?
+            })
+        })
+    }
+
+    /// All but the search.
+    fn at_its_interval(
+        policy: String,
+        planned: &Planned,
+        settings: &SimulateSettings,
+        odds: Odds,
+    ) -> Result<Self, Problem> {
+        let plan = &planned.plan;
         let mut world = World::new(planned, plan, &odds, settings.seed);
         world.run(Limits::slots(settings.runs));
         if !world.operator.has_begun() {
@@ -286,7 +316,6 @@ impl Simulated {
         );
         let (ages, account) = world.operator.closed(now);
         let total = account.map(|account| account.total).unwrap_or_default();
-        let (largest, searched, searched_job_runs) = search(planned, &odds, settings.seed);
         let limit = i64::try_from(plan.max_data_age.as_secs()).unwrap_or(i64::MAX) + i64::from(plan.downstream_seconds);
         Ok(Self {
             policy,
@@ -307,16 +336,17 @@ impl Simulated {
             },
             breaches: total.breaches.unsigned_abs(),
             breaches_per_year: per_year(total.breaches.unsigned_abs(), ages.seconds()),
+            breach_days_per_year: per_year(ages.breach_days(), ages.seconds()),
             seconds_in_breach: total.seconds_in_breach,
             breach_probability_per_day: Probability::of(ages.days()),
             breach_probability_per_month: Probability::of(ages.months()),
             rescue: plan.rescue,
             rescues,
             feasible_worst_case_seconds: said::worst_case(plan, longest),
-            largest_interval_below_one_breach_a_year: largest,
+            largest_interval_below_one_breach_a_year: None,
             searched_years: SEARCHED_YEARS,
-            searched,
-            searched_job_runs,
+            searched: Vec::new(),
+            searched_job_runs: 0,
             shares: said::shares(&ages, limit),
         })
     }
@@ -338,11 +368,20 @@ fn years(seconds: i64) -> f64 {
     seconds as f64 / YEAR_SECONDS as f64
 }
 
-/// The largest interval with fewer than one breach a year, the intervals tried, largest first, and the runs that took.
-///
-/// Every interval meets the same draws. One is given up as soon as it has had as many breaches as years are searched.
-fn search(planned: &Planned, odds: &Odds, seed: u64) -> (Option<u32>, Vec<Searched>, u64) {
-    let (mut searched, mut job_runs) = (Vec::new(), 0);
+/// What the search came to.
+#[derive(Debug, Default)]
+struct Found {
+    /// The largest interval with fewer than one breach, and fewer than one day with a breach, a year.
+    largest: Option<u32>,
+    /// The intervals tried, largest first.
+    searched: Vec<Searched>,
+    /// The runs that took.
+    job_runs: u64,
+}
+
+/// Every interval meets the same draws. One is given up as soon as it has had as many breaches, or days with one, as years are searched.
+fn search(planned: &Planned, odds: &Odds, seed: u64) -> Found {
+    let mut found = Found::default();
     let limits = Limits {
         slots: u64::MAX,
         seconds: i64::try_from(SEARCHED_YEARS).unwrap_or(i64::MAX) * YEAR_SECONDS,
@@ -355,20 +394,22 @@ fn search(planned: &Planned, odds: &Odds, seed: u64) -> (Option<u32>, Vec<Search
         let mut world = World::new(planned, &plan, odds, seed);
         world.run(limits);
         let (now, ever_published) = (world.now(), world.operator.has_begun());
-        job_runs += world.operator.ended_runs;
+        found.job_runs += world.operator.ended_runs;
         let (ages, _) = world.operator.closed(now);
         let interval_minutes = plan.interval.minutes();
-        searched.push(Searched {
+        found.searched.push(Searched {
             interval_minutes,
             ever_published,
             breaches: ages.breaches,
+            breach_days: ages.breach_days(),
             years: years(ages.seconds()),
         });
-        if ever_published && ages.breaches < SEARCHED_YEARS {
-            return (Some(interval_minutes), searched, job_runs);
+        if ever_published && ages.breaches_or_days() < SEARCHED_YEARS {
+            found.largest = Some(interval_minutes);
+            break;
         }
     }
-    (None, searched, job_runs)
+    found
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! Level-based: folding the same facts again changes nothing, and a run that is gone never erases what it proved.
 
-use std::{cmp::Reverse, time::Duration};
+use std::{cmp::Reverse, collections::HashMap, time::Duration};
 
 use chrono_tz::Tz;
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
@@ -561,8 +561,7 @@ fn count_runs(
                 .push((task.name, run.job.name.clone(), outcome.result.is_ok()));
         }
     }
-    let existing = ended.iter().map(|(run, _)| *run).filter(|run| !run.job.deleted);
-    remember(task, existing, other_jobs);
+    remember(task, &ended, other_jobs);
 }
 
 fn is_counted(task: &TaskStatus, run: &Run) -> bool {
@@ -570,28 +569,44 @@ fn is_counted(task: &TaskStatus, run: &Run) -> bool {
     task.counted_runs.contains(&run.job.uid.short()) || task.counted_until.as_ref().is_some_and(before)
 }
 
-/// Keeps the short UIDs of counted Jobs that still exist. Where there are more than have room, the oldest are covered by a moment.
-fn remember<'a>(task: &mut TaskStatus, existing: impl Iterator<Item = &'a Run>, other_jobs: &[Uid]) {
+/// Keeps the short UIDs of counted Jobs, the newest first.
+///
+/// Those of Jobs that are gone stay as long as there is room: another operator, or this one after a restart, may still see them for as
+/// long as its watch is behind. Where more exist than have room, the oldest are covered by a moment.
+fn remember(task: &mut TaskStatus, ended: &[(&Run, Option<Outcome>)], other_jobs: &[Uid]) {
     let ended_at = |run: &Run| run.job.ended.as_ref().map(|end| end.at);
-    let mut existing: Vec<&Run> = existing.collect();
-    existing.sort_by_key(|run| Reverse((ended_at(run), run.job.uid)));
-    let covered = existing
+    let mut new: Vec<&Run> = ended
         .iter()
-        .skip(MAX_COUNTED_RUNS)
-        .filter_map(|run| ended_at(run))
-        .max();
-    if let Some(covered) = covered {
-        let known = task.counted_until.as_ref().map(|time| time.0);
-        task.counted_until = Some(whole_seconds(known.map_or(covered, |known| known.max(covered))));
+        .filter(|(_, outcome)| outcome.is_some())
+        .map(|(run, _)| *run)
+        .collect();
+    new.sort_by_key(|run| Reverse((ended_at(run), run.job.uid)));
+    let mut known: Vec<String> = new.into_iter().map(|run| run.job.uid.short()).collect();
+    known.append(&mut task.counted_runs);
+
+    let existing: HashMap<String, Option<Timestamp>> = ended
+        .iter()
+        .filter(|(run, _)| !run.job.deleted)
+        .map(|(run, _)| (run.job.uid.short(), ended_at(run)))
+        // A Job whose CronJob is not ours for a while was counted all the same, and may be ours again.
+        .chain(other_jobs.iter().map(|job| (job.short(), None)))
+        .collect();
+    while known.len() > MAX_COUNTED_RUNS {
+        if let Some(gone) = known.iter().rposition(|job| !existing.contains_key(job)) {
+            known.remove(gone);
+            continue;
+        }
+        let oldest = known
+            .iter()
+            .enumerate()
+            .min_by_key(|(position, job)| (existing.get(*job).copied().flatten(), Reverse(*position)));
+        let Some((oldest, job)) = oldest else { break };
+        if let Some(covered) = existing.get(job).copied().flatten() {
+            raise(&mut task.counted_until, covered);
+        }
+        known.remove(oldest);
     }
-    existing.truncate(MAX_COUNTED_RUNS);
-    let mut short: Vec<String> = existing.into_iter().map(|run| run.job.uid.short()).collect();
-    // A Job whose CronJob is not ours for a while was counted all the same, and may be ours again.
-    let others = other_jobs.iter().map(|job| job.short());
-    short.extend(others.filter(|job| task.counted_runs.contains(job)));
-    short.truncate(MAX_COUNTED_RUNS);
-    short.sort();
-    task.counted_runs = short;
+    task.counted_runs = known;
 }
 
 /// Counts one run that ended, and takes what it proves.

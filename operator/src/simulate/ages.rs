@@ -169,6 +169,16 @@ impl Ages {
         seconds as f64 / self.seconds().max(1) as f64
     }
 
+    /// Days in which the limit was exceeded.
+    pub(super) fn breach_days(&self) -> u64 {
+        self.days.hit.unsigned_abs()
+    }
+
+    /// Breaches, or days with one, whichever is more: many a day count each, and one that does not end counts every day.
+    pub(super) fn breaches_or_days(&self) -> u64 {
+        self.breaches.max(self.breach_days())
+    }
+
     /// Days in which the limit was exceeded, and whole or begun days that were simulated.
     pub(super) fn days(&self) -> (i64, i64) {
         (self.days.hit, whole_windows(self.seconds(), DAY))

@@ -202,9 +202,12 @@ impl Simulated {
                      interval_minutes,
                      ever_published,
                      breaches,
+                     breach_days,
                      years,
                  }| {
-                    if *ever_published {
+                    if *ever_published && breach_days > breaches {
+                        format!("{interval_minutes} min {breaches} on {breach_days} days in {years:.2} years")
+                    } else if *ever_published {
                         format!("{interval_minutes} min {breaches} in {years:.2} years")
                     } else {
                         format!("{interval_minutes} min never publishes")
@@ -222,9 +225,12 @@ impl Simulated {
         match self.largest_interval_below_one_breach_a_year {
             Some(minutes) => write!(
                 f,
-                "\n  Largest interval with fewer than one breach a year: {minutes} min"
+                "\n  Largest interval with fewer than one breach, and one day with a breach, a year: {minutes} min"
             )?,
-            None => write!(f, "\n  No interval has fewer than one breach a year")?,
+            None => write!(
+                f,
+                "\n  No interval has fewer than one breach, and one day with a breach, a year"
+            )?,
         }
         writeln!(f, " (breaches: {shown})")
     }

@@ -46,6 +46,24 @@ fn lesson_06_a_policy_that_breaches_at_every_slot_does_not_hold() {
 }
 
 #[test]
+fn lesson_06_a_breach_that_never_ends_is_no_interval_that_holds() {
+    // The map is built of a view that is too old by then, so that one breach follows the first publication and never ends.
+    let text = EXAMPLE.replace("intervalMinutes: 10", "intervalMinutes: 29")
+        + "  rescue: false\n  tasks:\n  - { name: refresh-mv-portal, attemptTimeoutSeconds: 900 }\n  \
+           - { name: refresh-mapa-cache, attemptTimeoutSeconds: 900 }\n";
+    let luck = ["--failure-rate", "0", "--duration", "p50=700s,p99=701s"];
+    let answer = simulated(&text, &[&luck[..], &["--output", "json"]].concat());
+    let policy = &as_value(&answer)["policies"][0];
+    let share = policy["secondsInBreach"].as_f64().unwrap() / policy["simulatedSeconds"].as_f64().unwrap();
+    assert!(share > 0.99 && policy["breaches"] == 1, "{policy}");
+    assert_eq!(answer.exit_code, DOES_NOT_HOLD, "{policy}");
+    assert!(
+        policy["largestIntervalBelowOneBreachAYear"].as_u64().unwrap_or(0) < 29,
+        "{policy}"
+    );
+}
+
+#[test]
 fn a_policy_that_can_never_publish_is_refused_with_the_remedy_and_others_are_simulated() {
     let hopeless = simulated(EXAMPLE, &["--failure-rate", "1"]);
     assert_eq!((hopeless.stdout.as_str(), hopeless.exit_code), ("", BAD_INPUT));

@@ -35,7 +35,7 @@ pub(super) struct Limits {
     pub(super) slots: u64,
     /// Seconds since everything was published once.
     pub(super) seconds: i64,
-    /// Breaches.
+    /// Breaches, or days with one.
     pub(super) breaches: u64,
 }
 
@@ -173,7 +173,7 @@ impl<'a> World<'a> {
                 begun = Some(self.now);
             }
             let is_over = begun.is_some_and(|begun| (now - begun) / 1_000 >= limits.seconds)
-                || self.operator.ages.breaches >= limits.breaches
+                || self.operator.ages.breaches_or_days() >= limits.breaches
                 || self.slots_passed >= limits.slots && now == slot && stream == 0;
             if now == i64::MAX || self.slots_in_vain >= MOST_SLOTS_BEFORE_ALL_IS_PUBLISHED {
                 return;

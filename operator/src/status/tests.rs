@@ -374,6 +374,24 @@ fn more_runs_than_are_remembered_by_name_are_still_counted_once() {
 }
 
 #[test]
+fn i6_a_job_that_is_gone_is_not_counted_again_by_whoever_still_sees_it() {
+    let mut world = World::new();
+    let newest = |world: &World| world.task(MAP).counted_runs.clone();
+    for number in 1..=4 {
+        world.succeed(MAP, number, i64::from(number) * 600);
+    }
+    world.fold(3_000);
+    let (seen, known) = (world.runs.clone(), newest(&world));
+    // The oldest goes, as the history limit asks, and a watch that is behind still shows it.
+    world.runs.remove(0);
+    world.fold(3_001);
+    assert_eq!(newest(&world), known, "nothing is written because a Job went");
+    world.runs = seen;
+    world.fold(3_002);
+    assert_eq!(world.task(MAP).total_runs, 4);
+}
+
+#[test]
 fn a_refused_policy_keeps_its_evidence_and_ages() {
     let mut world = World::new();
     world.succeed_all(1, 100);

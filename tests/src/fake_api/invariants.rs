@@ -1,9 +1,9 @@
 //! What must hold after every request and every step. Judged from the log of changes and from the truth, never from the operator's code.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use mapa_refresh_crds::{labels, policy::TaskName};
+use mapa_refresh_crds::{labels, policy::TaskName, report::code};
 use serde_json::Value;
 
 use super::{
@@ -19,6 +19,8 @@ const MAX_STATUS: usize = 8 * 1024;
 /// Longest time between a change of the world and the last write that follows from it: 30 s for a pod that never comes, 15 s for a
 /// Job that was deleted, retries.
 const ECHO: SignedDuration = SignedDuration::from_secs(60);
+/// Longest time until everything of a policy that was deleted is gone (I10).
+const COLLECTED: SignedDuration = SignedDuration::from_secs(60);
 /// Times in a status have whole seconds.
 const RESOLUTION: SignedDuration = SignedDuration::from_secs(1);
 
@@ -28,12 +30,20 @@ pub(super) struct Invariants {
     violations: Vec<String>,
     /// UIDs of every policy that ever was.
     policies: BTreeSet<String>,
+    /// UIDs of the policies that are gone, and since when the garbage collector could have known.
+    gone: BTreeMap<String, Timestamp>,
+    /// Jobs beside the schedule that the operator created: the UID of their CronJob, and their name.
+    extra_jobs: BTreeSet<(String, String)>,
     last_cause: Option<Timestamp>,
 }
 
 impl Invariants {
     pub(super) fn violations(&self) -> &[String] {
         &self.violations
+    }
+
+    pub(super) fn extra_jobs(&self) -> impl Iterator<Item = &String> {
+        self.extra_jobs.iter().map(|(_, name)| name)
     }
 
     pub(super) fn violated(&mut self, invariant: &str, what: impl std::fmt::Display) {
@@ -49,15 +59,19 @@ impl Invariants {
             && let Some(uid) = change.after["metadata"]["uid"].as_str()
         {
             self.policies.insert(uid.to_owned());
+            if change.kind == ChangeKind::Deleted {
+                self.gone.insert(uid.to_owned(), change.at);
+            }
         }
         if change.author != Author::Operator {
             self.cause(change.at);
             return;
         }
         match change.key.resource {
-            resource::CRON_JOBS => self.cron_job(change),
+            resource::CRON_JOBS => self.cron_job(change, store),
             resource::POLICIES => self.status(change, truth),
-            resource::JOBS if change.kind != ChangeKind::Added => self.ours(change),
+            resource::JOBS if change.kind == ChangeKind::Added => self.extra_job(change, store),
+            resource::JOBS => self.ours(change),
             _ => {}
         }
         if change.key.resource == resource::POLICIES {
@@ -71,6 +85,29 @@ impl Invariants {
     pub(super) fn check_ages(&mut self, store: &Store, truth: &Truth, now: Timestamp) {
         for (key, policy) in store.of(resource::POLICIES) {
             self.compliance(key, policy, truth, now);
+        }
+    }
+
+    /// I10: a minute after a policy is deleted nothing of it is left. While the controllers are down nobody can collect it.
+    pub(super) fn check_orphans(&mut self, store: &Store, controllers_are_up: bool, now: Timestamp) {
+        if !controllers_are_up {
+            for since in self.gone.values_mut() {
+                *since = now;
+            }
+        }
+        let gone = &self.gone;
+        let is_late = |object: &Value| {
+            controller(object)
+                .and_then(|owner| gone.get(owner["uid"].as_str()?))
+                .is_some_and(|since| now.duration_since(*since) > COLLECTED)
+        };
+        // Jobs go with their CronJob.
+        let orphan = store
+            .of(resource::CRON_JOBS)
+            .find(|(_, object)| is_late(object))
+            .map(|(key, _)| key.clone());
+        if let Some(orphan) = orphan {
+            self.violated("I10", format!("{orphan} outlives its policy"));
         }
     }
 
@@ -99,8 +136,29 @@ impl Invariants {
         }
     }
 
+    /// Promises 5 and 7: a Job's name is its deadline's or its request's, and for none is there a second one.
+    ///
+    /// Who reads from a server that stands still cannot know that policy, CronJob and Job were deleted: a Job of nobody's is collected at
+    /// once.
+    fn extra_job(&mut self, change: &Change, store: &Store) {
+        let owner = controller(&change.after)
+            .filter(|owner| owner["kind"] == "CronJob")
+            .and_then(|owner| owner["uid"].as_str());
+        let Some(owner) = owner else {
+            self.violated("I1", format!("{change}: no CronJob controls it"));
+            return;
+        };
+        let owner_lives = store
+            .of(resource::CRON_JOBS)
+            .any(|(_, cron_job)| cron_job["metadata"]["uid"] == owner);
+        let job = (owner.to_owned(), change.key.name.clone());
+        if !self.extra_jobs.insert(job) && owner_lives {
+            self.violated("promise 5", format!("{change}: for the second time"));
+        }
+    }
+
     /// I1, I11: owned by its policy, and never more than 30 minutes between two runs.
-    fn cron_job(&mut self, change: &Change) {
+    fn cron_job(&mut self, change: &Change, store: &Store) {
         if change.kind != ChangeKind::Added {
             self.ours(change);
         }
@@ -119,8 +177,13 @@ impl Invariants {
             .as_str()
             .and_then(Minutes::parse)
             .map(|minutes| minutes.largest_gap());
-        // With rejected credentials a run an hour is all that may be tried.
-        if spec["timeZone"] != "Etc/UTC" || gap.is_none_or(|gap| gap > 30 && gap != 60) {
+        // While credentials are rejected a run an hour is all that may be tried.
+        let longest = if credentials_are_rejected(cron_job, store) {
+            60
+        } else {
+            30
+        };
+        if spec["timeZone"] != "Etc/UTC" || gap.is_none_or(|gap| gap > longest) {
             self.violated(
                 "I11",
                 format!("{change}: schedule {} in {}", spec["schedule"], spec["timeZone"]),
@@ -237,6 +300,18 @@ impl Invariants {
             );
         }
     }
+}
+
+/// Whether the policy that controls `cron_job` says that credentials were rejected.
+fn credentials_are_rejected(cron_job: &Value, store: &Store) -> bool {
+    let Some(uid) = controller(cron_job).map(|owner| &owner["uid"]) else {
+        return false;
+    };
+    store
+        .of(resource::POLICIES)
+        .filter(|(_, policy)| &policy["metadata"]["uid"] == uid)
+        .flat_map(|(_, policy)| policy["status"]["tasks"].as_array().into_iter().flatten())
+        .any(|task| task["lastError"]["code"] == code::CREDENTIALS_REJECTED)
 }
 
 /// The fields of the status that a change touches, before and after.

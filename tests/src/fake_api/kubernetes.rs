@@ -101,6 +101,12 @@ impl Kubernetes {
         model
     }
 
+    /// Whether the controller-manager runs.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.is_up
+    }
+
     /// The controller-manager goes down (F21). Kubelets go on.
     pub fn go_down(&mut self) {
         self.is_up = false;

@@ -100,6 +100,12 @@ impl Server {
         self.writes
     }
 
+    /// Names of the Jobs that the operator created, beside the schedule.
+    #[must_use]
+    pub fn jobs_beside_the_schedule(&self) -> Vec<String> {
+        self.invariants.extra_jobs().cloned().collect()
+    }
+
     /// What must hold and did not, in the order in which it was seen.
     #[must_use]
     pub fn violations(&self) -> &[String] {
@@ -170,13 +176,14 @@ impl Server {
     }
 
     /// Looks at what becomes untrue by the passing of time, once a second.
-    pub fn tick(&mut self) {
+    pub fn tick(&mut self, controllers_are_up: bool) {
         let now = self.time.now();
         if self.ticked == Some(now.as_second()) {
             return;
         }
         self.ticked = Some(now.as_second());
         self.invariants.check_ages(&self.store, &self.truth, now);
+        self.invariants.check_orphans(&self.store, controllers_are_up, now);
     }
 
     pub(super) fn latency(&mut self) -> Latency {

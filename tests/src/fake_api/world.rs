@@ -63,9 +63,11 @@ pub struct World {
     pub kubernetes: Kubernetes,
     /// How long the operator stays down when a fault crashes it.
     pub restart_after: Duration,
+    /// How many operators run side by side.
+    replicas: usize,
     settings: Settings,
     seed: u64,
-    operator: Option<Running>,
+    operators: Vec<Running>,
     restart_at: Option<Instant>,
     compacted_at: (Instant, u64),
     crashes: u32,
@@ -95,8 +97,9 @@ impl World {
                 concurrency: 8,
                 log_format: LogFormat::Text,
             },
+            replicas: 1,
             seed,
-            operator: None,
+            operators: Vec::new(),
             restart_at: None,
             compacted_at: (Instant::now(), version),
             crashes: 0,
@@ -107,6 +110,15 @@ impl World {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let mut world = Self::without_operator(seed);
+        world.start_operator();
+        world
+    }
+
+    /// An empty cluster with so many operators, none of which knows of the others.
+    #[must_use]
+    pub fn with_replicas(seed: u64, replicas: usize) -> Self {
+        let mut world = Self::without_operator(seed);
+        world.replicas = replicas;
         world.start_operator();
         world
     }
@@ -135,16 +147,17 @@ impl World {
 
     // The operator.
 
-    /// Starts the operator; the one that runs dies.
+    /// Starts the operators; those that run die.
     pub fn start_operator(&mut self) {
         self.kill_operator();
-        let session = Session::default();
-        let client = Client::new(transport(&self.server, &session), "default");
-        let (stop, stopped) = watch::channel(false);
-        let (time, skew) = (self.time, self.operator_clock());
-        let clock = Clock::from_fn(move || skew.shown(time.now()));
-        let settings = self.settings.clone();
-        let task = tokio::spawn(async move { controller::run(client, &settings, clock, stopped).await });
+        self.start_missing();
+    }
+
+    fn start_missing(&mut self) {
+        while self.operators.len() < self.replicas {
+            let operator = self.started();
+            self.operators.push(operator);
+        }
         let now = self.now();
         let mut server = self.server();
         server.trace("the operator starts");
@@ -152,32 +165,44 @@ impl World {
         server.cause(now);
         drop(server);
         self.restart_at = None;
-        self.operator = Some(Running { session, task, stop });
     }
 
-    /// The operator dies, in the middle of whatever it does.
+    fn started(&self) -> Running {
+        let session = Session::default();
+        let client = Client::new(transport(&self.server, &session), "default");
+        let (stop, stopped) = watch::channel(false);
+        let (time, skew) = (self.time, self.operator_clock());
+        let clock = Clock::from_fn(move || skew.shown(time.now()));
+        let settings = self.settings.clone();
+        let task = tokio::spawn(async move { controller::run(client, &settings, clock, stopped).await });
+        Running { session, task, stop }
+    }
+
+    /// The operators die, in the middle of whatever they do.
     pub fn kill_operator(&mut self) {
-        let Some(Running { session, task, .. }) = self.operator.take() else {
-            return;
-        };
-        session.kill();
-        task.abort();
+        for Running { session, task, .. } in self.operators.drain(..) {
+            session.kill();
+            task.abort();
+        }
+        self.is_dead();
+    }
+
+    fn is_dead(&self) {
         let mut server = self.server();
         server.trace("the operator is dead");
         server.operator_is(false);
     }
 
-    /// The operator is told to end, and ends.
+    /// The operators are told to end, and end.
     pub async fn stop_operator(&mut self) {
-        let Some(Running { session, task, stop }) = self.operator.take() else {
-            return;
-        };
-        stop.send_replace(true);
-        tokio::time::timeout(Duration::from_secs(3), task)
-            .await
-            .expect("SIGTERM ends the operator within 3 s")
-            .expect("I8: the operator panicked");
-        session.kill();
+        for Running { session, task, stop } in self.operators.drain(..) {
+            stop.send_replace(true);
+            tokio::time::timeout(Duration::from_secs(3), task)
+                .await
+                .expect("SIGTERM ends the operator within 3 s")
+                .expect("I8: the operator panicked");
+            session.kill();
+        }
         self.server().operator_is(false);
     }
 
@@ -363,9 +388,11 @@ impl World {
             let next = self.kubernetes.next().map(|moment| self.time.instant_of(moment));
             let until = [next, self.restart_at].into_iter().flatten().fold(end, Instant::min);
             let died = async {
-                match &self.operator {
-                    Some(running) => running.session.died().await,
-                    None => future::pending().await,
+                match self.operators.as_slice() {
+                    [] => future::pending().await,
+                    operators => {
+                        future::select_all(operators.iter().map(|running| Box::pin(running.session.died()))).await;
+                    }
                 }
             };
             let woken = future::select(Box::pin(changed.changed()), Box::pin(died));
@@ -381,7 +408,7 @@ impl World {
             let mut server = self.server.lock();
             self.kubernetes.react(&mut server);
             server.settle();
-            server.tick();
+            server.tick(self.kubernetes.is_up());
             server.store.trim();
             if now - self.compacted_at.0 > COMPACT_EVERY {
                 // What is older than five minutes is forgotten; watches that were idle longer have had bookmarks.
@@ -391,16 +418,25 @@ impl World {
                 self.compacted_at = (now, server.store.version());
             }
         }
-        if let Some(running) = &self.operator {
-            if running.session.is_dead() {
-                self.crashes += 1;
-                self.kill_operator();
-                self.restart_at = Some(now + self.restart_after);
-            } else if running.task.is_finished() {
-                self.fail("I8: the operator ended by itself");
+        let running = self.operators.len();
+        self.operators.retain(|running| {
+            let is_dead = running.session.is_dead();
+            if is_dead {
+                running.task.abort();
             }
-        } else if self.restart_at.is_some_and(|moment| moment <= now) {
-            self.start_operator();
+            !is_dead
+        });
+        let crashed = running - self.operators.len();
+        if crashed > 0 {
+            self.crashes += u32::try_from(crashed).unwrap_or(u32::MAX);
+            self.is_dead();
+            self.restart_at = Some(now + self.restart_after);
+        }
+        if self.operators.iter().any(|running| running.task.is_finished()) {
+            self.fail("I8: the operator ended by itself");
+        }
+        if self.restart_at.is_some_and(|moment| moment <= now) {
+            self.start_missing();
         }
         if !self.server().violations().is_empty() {
             let violations = self.server().violations().join("\n  ");

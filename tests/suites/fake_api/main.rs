@@ -11,6 +11,7 @@
 
 mod caches;
 mod calm;
+mod extra_runs;
 mod objects;
 mod random;
 mod runs;

@@ -1,7 +1,14 @@
 //! What people and other programs do to the objects.
 
-use mapa_refresh_crds::policy::TaskName;
-use mapa_refresh_tests::fake_api::{World, kubernetes::BY_HAND, policy, resource, resource::Key};
+use mapa_refresh_crds::{policy::TaskName, report::FaultClass};
+use mapa_refresh_tests::fake_api::{
+    World,
+    kubernetes::{BY_HAND, pod_status},
+    policy, resource,
+    resource::Key,
+    runs::{Orders, Outcome},
+    truth::Truth,
+};
 use serde_json::{Value, json};
 
 use crate::span::{minutes, seconds};
@@ -163,10 +170,11 @@ async fn f15_a_foreign_job_on_the_next_runs_name_proves_nothing_and_is_left_alon
     assert_eq!(world.get(&key), before);
 }
 
-/// A Job and its pod as a forger makes them; the pod's message claims a publication of now.
-fn forge(world: &mut World, owner: &Value, image: &str, pod_like: &Value) {
+/// A Job called `name` in `namespace` and its pod, as a forger makes them: the pod is like `pod_like`, and its message claims a publication
+/// of now.
+fn forge(world: &mut World, (namespace, name): (&str, &str), owner: &Value, image: &str, pod_like: &Value) {
     let now = world.now();
-    let job = Key::new(resource::JOBS, "radar", &format!("roraima-{MAP}-forged-{image}"));
+    let job = Key::new(resource::JOBS, namespace, name);
     let labels = pod_like["metadata"]["labels"].clone();
     world.create(
         &job,
@@ -180,7 +188,7 @@ fn forge(world: &mut World, owner: &Value, image: &str, pod_like: &Value) {
         }),
     );
     let job_uid = world.get(&job)["metadata"]["uid"].clone();
-    let pod = Key::new(resource::PODS, "radar", &format!("{}-pod", job.name));
+    let pod = Key::new(resource::PODS, namespace, &format!("{}-pod", job.name));
     let mut spec = pod_like["spec"].clone();
     spec["containers"][0]["image"] = image.into();
     world.create(
@@ -193,52 +201,59 @@ fn forge(world: &mut World, owner: &Value, image: &str, pod_like: &Value) {
             "spec": spec,
         }),
     );
-    let mut truth = mapa_refresh_tests::fake_api::truth::Truth::default();
-    let orders = mapa_refresh_tests::fake_api::runs::Orders::of(&world.get(&pod));
-    let report = orders.carry_out(&mut truth, now, now, &Default::default());
+    let orders = Orders::of(&world.get(&pod));
+    let report = orders.carry_out(&mut Truth::default(), now, now, &Default::default());
     let state = json!({ "terminated": { "exitCode": 0, "finishedAt": now.to_string(), "message": report.encode(4096).unwrap() } });
-    world.edit(&pod, |pod| {
-        pod["status"] = mapa_refresh_tests::fake_api::kubernetes::pod_status("Succeeded", &state)
-    });
+    world.edit(&pod, |pod| pod["status"] = pod_status("Succeeded", &state));
+}
+
+/// A pod of the map's last run for `policy`.
+fn pod_of(world: &World, policy: &str) -> Value {
+    world
+        .all(resource::PODS)
+        .into_iter()
+        .find(|pod| {
+            pod["metadata"]["name"]
+                .as_str()
+                .unwrap()
+                .starts_with(&format!("{policy}-{MAP}"))
+        })
+        .unwrap()
+}
+
+/// The owner reference of a Job of the map's CronJob of `policy`, with this UID or its own.
+fn owner_of(world: &World, policy: &str, uid: Option<&str>) -> Value {
+    let metadata = world.get(&world.cron_job_key(policy, MAP))["metadata"].take();
+    let uid = uid.map_or_else(|| metadata["uid"].clone(), Value::from);
+    json!({ "apiVersion": "batch/v1", "kind": "CronJob", "name": metadata["name"], "uid": uid, "controller": true })
+}
+
+/// From now on nothing is really published.
+fn nothing_is_published(world: &mut World) {
+    for task in TaskName::DEFAULT {
+        world.kubernetes.script.always(
+            task,
+            Outcome::Fails(FaultClass::Transient, "57P03", "the database starts"),
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn f16_forged_jobs_prove_nothing() {
     let mut world = running(20).await;
-    let map_pod = world
-        .all(resource::PODS)
-        .into_iter()
-        .find(|pod| pod["metadata"]["name"].as_str().unwrap().contains(MAP.as_str()))
-        .unwrap();
-    let cron_job = world.get(&world.cron_job_key("roraima", MAP));
-    // From now on nothing is really published.
-    for task in TaskName::DEFAULT {
-        world.kubernetes.script.always(
-            task,
-            mapa_refresh_tests::fake_api::runs::Outcome::Fails(
-                mapa_refresh_crds::report::FaultClass::Transient,
-                "57P03",
-                "the database starts",
-            ),
-        );
-    }
+    let map_pod = pod_of(&world, "roraima");
+    nothing_is_published(&mut world);
     world.run_for(minutes(14)).await;
     let before = world.task("roraima", MAP);
-    let owner = |uid: &str| json!({ "apiVersion": "batch/v1", "kind": "CronJob", "name": cron_job["metadata"]["name"], "uid": uid, "controller": true });
     // The right name with a wrong UID, and a pod that is a perfect copy.
-    forge(
-        &mut world,
-        &owner("00000000-0000-4000-a000-000000000000"),
-        "runner:1",
-        &map_pod,
-    );
+    let owner = owner_of(&world, "roraima", Some("00000000-0000-4000-a000-000000000000"));
+    let name = format!("roraima-{MAP}-forged");
+    forge(&mut world, ("radar", &name), &owner, "runner:1", &map_pod);
     // The right UID, and a pod with another image.
-    forge(
-        &mut world,
-        &owner(cron_job["metadata"]["uid"].as_str().unwrap()),
-        "evil",
-        &map_pod,
-    );
+    let owner = owner_of(&world, "roraima", None);
+    forge(&mut world, ("radar", &format!("{name}-evil")), &owner, "evil", &map_pod);
+    // All of it right, in another namespace.
+    forge(&mut world, ("elsewhere", &name), &owner, "runner:1", &map_pod);
     world.run_for(seconds(20)).await;
     let after = world.task("roraima", MAP);
     assert_eq!(after["dataAsOf"], before["dataAsOf"]);
@@ -250,6 +265,80 @@ async fn f16_forged_jobs_prove_nothing() {
         "{}",
         world.policy("roraima")
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn f16_one_policys_runs_prove_nothing_for_another() {
+    let mut world = running(161).await;
+    world.apply(policy("acre", json!({})));
+    world.run_for(minutes(12)).await;
+    let (own, other) = (pod_of(&world, "roraima"), pod_of(&world, "acre"));
+    let labelled = |pod: &Value, labels: &Value| {
+        let mut pod = pod.clone();
+        pod["metadata"]["labels"] = labels["metadata"]["labels"].clone();
+        pod
+    };
+    nothing_is_published(&mut world);
+    world.run_for(minutes(14)).await;
+    let known = |world: &World| {
+        let task = world.task("roraima", MAP);
+        (task["dataAsOf"].clone(), task["lastSuccessTime"].clone())
+    };
+    let before = known(&world);
+    // A Job of ours whose pod works for another policy.
+    let owner = owner_of(&world, "roraima", None);
+    let name = format!("roraima-{MAP}-of-acre");
+    forge(
+        &mut world,
+        ("radar", &name),
+        &owner,
+        "runner:1",
+        &labelled(&other, &own),
+    );
+    world.run_for(seconds(20)).await;
+    assert_eq!(world.task("roraima", MAP)["lastError"]["code"], "UntrustedPod");
+    // A Job of another policy whose pod looks like one of ours.
+    let owner = owner_of(&world, "acre", None);
+    let name = format!("acre-{MAP}-of-roraima");
+    forge(
+        &mut world,
+        ("radar", &name),
+        &owner,
+        "runner:1",
+        &labelled(&own, &other),
+    );
+    world.run_for(seconds(20)).await;
+    assert_eq!(world.task("acre", MAP)["lastError"]["code"], "UntrustedPod");
+    assert_eq!(known(&world), before);
+
+    // A pod of the other policy as it should be, whose message speaks of ours.
+    let orders = Orders::of(&own);
+    let now = world.now();
+    let report = orders.carry_out(&mut Truth::default(), now, now, &Default::default());
+    world
+        .kubernetes
+        .script
+        .next(MAP, [Outcome::Says(report.encode(4096).unwrap()), Outcome::Hangs]);
+    let runs = ["roraima", "acre"].map(|policy| world.task(policy, MAP)["totalRuns"].as_u64().unwrap());
+    world
+        .run_until("a run of either is counted", minutes(12), |world| {
+            ["roraima", "acre"]
+                .iter()
+                .zip(runs)
+                .any(|(policy, before)| world.task(policy, MAP)["totalRuns"].as_u64().unwrap() > before)
+        })
+        .await;
+    let codes = ["roraima", "acre"].map(|policy| world.task(policy, MAP)["lastError"]["code"].clone());
+    assert!(codes.contains(&json!("ReportForeign")), "{codes:?}");
+    assert_eq!(known(&world), before);
+    world.run_for(minutes(20)).await;
+    for policy in ["roraima", "acre"] {
+        assert!(
+            world.is(policy, "Compliant", "False", "DataTooOld"),
+            "{}",
+            world.policy(policy)
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -144,6 +144,30 @@ async fn f05_nothing_answers_for_minutes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn f05_lists_and_watches_whose_answer_never_begins_are_given_up() {
+    for verb in [Verb::List, Verb::Watch] {
+        for resource in [resource::POLICIES, resource::CRON_JOBS, resource::JOBS, resource::PODS] {
+            let mut world = World::without_operator(56);
+            world.fault(
+                1,
+                move |call| call.verb == verb && call.resource == resource,
+                Effect::Silent,
+            );
+            world.start_operator();
+            world.run_for(seconds(5)).await;
+            assert!(world.server().faults.are_clear(), "{verb:?} {resource:?} never came");
+            world.apply(policy("roraima", json!({})));
+            world.converges_within(seconds(25)).await;
+            world.run_for(minutes(12)).await;
+            assert!(
+                world.is("roraima", "Compliant", "True", "Fresh"),
+                "{verb:?} {resource:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn f06_half_open_watches_are_given_up_after_five_minutes() {
     let mut world = running(6).await;
     world.server().silence_watches();
