@@ -16,6 +16,7 @@ use crate::{
 };
 use mapa_refresh_crds::report::{self, Attempt, Publications, RunError, RunReport, RunResult, Success, SuccessKind};
 
+mod history;
 mod model;
 
 fn at(second: i64) -> Timestamp {

@@ -342,7 +342,7 @@ fn essence(mut status: MapaRefreshPolicyStatus) -> MapaRefreshPolicyStatus {
 }
 
 /// What a status says about the runs, without what depends on when it was written.
-fn facts(status: &MapaRefreshPolicyStatus) -> serde_json::Value {
+pub(super) fn facts(status: &MapaRefreshPolicyStatus) -> serde_json::Value {
     let tasks: Vec<_> = status
         .tasks
         .iter()
