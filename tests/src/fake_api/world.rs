@@ -7,8 +7,9 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use mapa_refresh_crds::policy::TaskName;
 use mapa_refresh_operator::{
-    clock::Clock,
-    controller,
+    clock::{BootClock, Clock},
+    election::Standing,
+    replica,
     settings::{LogFormat, RunnerSettings, Settings},
 };
 use serde_json::{Value, json};
@@ -93,6 +94,7 @@ impl World {
                 },
                 watch_namespaces: Vec::new(),
                 concurrency: 8,
+                election: None,
                 log_format: LogFormat::Text,
             },
             seed,
@@ -143,8 +145,10 @@ impl World {
         let (stop, stopped) = watch::channel(false);
         let (time, skew) = (self.time, self.operator_clock());
         let clock = Clock::from_fn(move || skew.shown(time.now()));
+        let boot = BootClock::from_fn(move || time.elapsed());
+        let (standing, _) = watch::channel(Standing::Unknown { why: String::new() });
         let settings = self.settings.clone();
-        let task = tokio::spawn(async move { controller::run(client, &settings, clock, stopped).await });
+        let task = tokio::spawn(async move { replica::run(client, &settings, clock, boot, standing, stopped).await });
         let now = self.now();
         let mut server = self.server();
         server.trace("the operator starts");
