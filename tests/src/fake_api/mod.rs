@@ -21,6 +21,7 @@ pub mod faults;
 pub mod http;
 pub mod invariants;
 pub mod kubernetes;
+mod replica;
 pub mod resource;
 pub mod runs;
 pub mod schedule;
@@ -32,4 +33,5 @@ pub mod truth;
 mod watch;
 mod world;
 
+pub use replica::Replica;
 pub use world::{World, policy};

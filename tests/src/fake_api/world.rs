@@ -10,7 +10,7 @@ use mapa_refresh_operator::{
     clock::{BootClock, Clock},
     election::Standing,
     replica,
-    settings::{LogFormat, RunnerSettings, Settings},
+    settings::{Election, LogFormat, RunnerSettings, Settings},
 };
 use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
@@ -20,6 +20,7 @@ use super::{
     http::{Call, Session, Shared, transport},
     invariants::{condition, task_of},
     kubernetes::Kubernetes,
+    replica::{Replica, stoppable},
     resource::{self, Key, Resource},
     schedule::Minutes,
     server::Server,
@@ -157,6 +158,41 @@ impl World {
         drop(server);
         self.restart_at = None;
         self.operator = Some(Running { session, task, stop });
+    }
+
+    /// Starts one more operator called `name`, one of several with one lease.
+    pub fn replica(&mut self, name: &str) -> Replica {
+        let session = Session::default();
+        let client = Client::new(transport(&self.server, &session), "default");
+        let (shutdown, ended) = watch::channel(false);
+        let (stopped, is_stopped) = watch::channel(false);
+        let (tell, standing) = watch::channel(Standing::Unknown { why: String::new() });
+        let (time, skew) = (self.time, self.operator_clock());
+        let clock = Clock::from_fn(move || skew.shown(time.now()));
+        let boot = BootClock::from_fn(move || time.elapsed());
+        let settings = Settings {
+            election: Some(Election {
+                lease_name: "mapa-refresh-operator".to_owned(),
+                lease_namespace: Some("mapa-system".to_owned()),
+                replica_name: name.to_owned(),
+            }),
+            ..self.settings.clone()
+        };
+        let process = async move { replica::run(client, &settings, clock, boot, tell, ended).await };
+        let task = tokio::spawn(stoppable(process, is_stopped));
+        let now = self.now();
+        let mut server = self.server();
+        server.trace(format!("the operator {name} starts"));
+        server.operator_is(true);
+        server.cause(now);
+        drop(server);
+        Replica {
+            session,
+            task,
+            shutdown,
+            stopped,
+            standing,
+        }
     }
 
     /// The operator dies, in the middle of whatever it does.

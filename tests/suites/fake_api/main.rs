@@ -13,6 +13,7 @@ mod caches;
 mod calm;
 mod objects;
 mod random;
+mod replicas;
 mod runs;
 mod span;
 mod transport;
