@@ -47,7 +47,7 @@ impl BootClock {
             let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
             // The kernel gives neither part as negative.
             let seconds = Duration::from_secs(time.tv_sec.unsigned_abs());
-            seconds + Duration::from_nanos(i64::from(time.tv_nsec).unsigned_abs())
+            seconds + Duration::from_nanos(time.tv_nsec.unsigned_abs())
         })
     }
 
