@@ -452,6 +452,7 @@ mod tests {
         let at = |version: &str| -> CronJob {
             let mut meta = meta("c", "roraima", Some(("MapaRefreshPolicy", "p")));
             meta["resourceVersion"] = version.into();
+            meta["ownerReferences"][0]["apiVersion"] = "mapa.radar.dev/v1".into();
             serde_json::from_value(serde_json::json!({ "metadata": meta })).unwrap()
         };
         let index = index();
