@@ -1,4 +1,5 @@
-//! The only writer. Every write carries a deterministic name or a resource version, and is given up after 5 s.
+//! The only writer. Every write is preceded by a look at the lease, carries a deterministic name or a resource version, and is given up
+//! after 5 s.
 //!
 //! CronJobs are created by POST and repaired by PUT: a forced apply would leave hand-added fields in place. What belongs to somebody
 //! else is never touched; whose it is, is told by the UID of the controller reference.
@@ -35,6 +36,7 @@ use crate::{
     desired::{self, DesiredCronJob},
     error::Error,
     extra_runs::WantedJob,
+    fence::Fence,
     fingerprint::Uid,
     index::Index,
     observe::Observed,
@@ -51,20 +53,34 @@ const CONTEST_WINDOW: SignedDuration = SignedDuration::from_secs(60);
 /// Writes CronJobs, statuses and Events.
 pub struct Writer {
     client: Client,
+    fence: Fence,
     recorder: Recorder,
     repairs: Mutex<HashMap<Uid, VecDeque<Timestamp>>>,
 }
 
 impl Writer {
-    /// A writer by `client`.
+    /// A writer by `client`, which writes only while `fence` is open.
     #[must_use]
-    pub fn new(client: Client) -> Self {
+    pub fn new(client: Client, fence: Fence) -> Self {
         let recorder = Recorder::new(client.clone(), Reporter::from(FIELD_MANAGER));
         Self {
             client,
+            fence,
             recorder,
             repairs: Mutex::default(),
         }
+    }
+
+    /// The one way to write: not without the lease, and not for longer than a write may take (I12).
+    async fn write<T>(
+        &self,
+        action: &'static str,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<kube::Result<T>, Error> {
+        if !self.fence.is_open() {
+            return Err(Error::NotLeading { action });
+        }
+        in_time(action, request).await
     }
 
     /// Makes the policy's CronJobs as `desired`: creates, repairs, and deletes those of tasks that the policy has no more.
@@ -116,7 +132,7 @@ impl Writer {
             field_manager: Some(FIELD_MANAGER.to_owned()),
             ..PostParams::default()
         };
-        match in_time(ACTION, api.create(&parameters, &wanted.object)).await? {
+        match self.write(ACTION, api.create(&parameters, &wanted.object)).await? {
             Ok(created) => {
                 info!(cron_job = wanted.name(), schedule = %wanted.task.schedule, "created the CronJob");
                 index.wrote(&created, now);
@@ -165,7 +181,7 @@ impl Writer {
             };
             let job = desired::job(cron_job, &record.uid_text, &wanted.id);
             let name = job.metadata.name.clone().unwrap_or_default();
-            match in_time(ACTION, api.create(&parameters, &job)).await? {
+            match self.write(ACTION, api.create(&parameters, &job)).await? {
                 Ok(created) => {
                     info!(job = name, "started a run beside the schedule");
                     index.wrote(&created, now);
@@ -272,7 +288,10 @@ impl Writer {
             field_manager: Some(FIELD_MANAGER.to_owned()),
             ..PostParams::default()
         };
-        match in_time(ACTION, api.replace(wanted.name(), &parameters, &current)).await? {
+        match self
+            .write(ACTION, api.replace(wanted.name(), &parameters, &current))
+            .await?
+        {
             Ok(repaired) => {
                 info!(cron_job = wanted.name(), "put the CronJob back as the policy asks");
                 index.wrote(&repaired, now);
@@ -307,7 +326,7 @@ impl Writer {
             }),
             ..DeleteParams::default()
         };
-        match in_time(ACTION, api.delete(name, &parameters)).await? {
+        match self.write(ACTION, api.delete(name, &parameters)).await? {
             Ok(_) => {
                 info!(
                     cron_job = name,
@@ -344,7 +363,10 @@ impl Writer {
             field_manager: Some(FIELD_MANAGER.to_owned()),
             ..PostParams::default()
         };
-        match in_time(ACTION, api.replace_status(name, &parameters, &written)).await? {
+        match self
+            .write(ACTION, api.replace_status(name, &parameters, &written))
+            .await?
+        {
             Ok(policy) => Ok(policy),
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
                 Err(Error::Outdated { action: ACTION })
@@ -356,10 +378,13 @@ impl Writer {
     /// Publishes `events` about `object`. An Event that cannot be published is logged: it is news, not state.
     pub async fn events(&self, object: &ObjectReference, events: &[Event]) {
         for event in events {
-            match tokio::time::timeout(WRITE_TIMEOUT, self.recorder.publish(event, object)).await {
+            match self
+                .write("publish an Event", self.recorder.publish(event, object))
+                .await
+            {
                 Ok(Ok(())) => debug!(reason = event.reason, "published an Event"),
                 Ok(Err(error)) => warn!(reason = event.reason, %error, "could not publish an Event"),
-                Err(_) => warn!(reason = event.reason, "could not publish an Event in time"),
+                Err(error) => warn!(reason = event.reason, %error, "no Event"),
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The time, as a parameter.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 
@@ -31,5 +31,54 @@ impl Clock {
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Clock").field(&self.now()).finish()
+    }
+}
+
+/// Time since the machine was started, which nobody sets and which goes on while the machine sleeps or the process is stopped. A copy
+/// reads the same source.
+#[derive(Clone)]
+pub struct BootClock(Arc<dyn Fn() -> Duration + Send + Sync>);
+
+impl BootClock {
+    /// The kernel's `CLOCK_BOOTTIME`.
+    #[must_use]
+    pub fn system() -> Self {
+        Self::from_fn(|| {
+            let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+            // The kernel gives neither part as negative.
+            let seconds = Duration::from_secs(time.tv_sec.unsigned_abs());
+            seconds + Duration::from_nanos(time.tv_nsec.unsigned_abs())
+        })
+    }
+
+    /// Any other source.
+    #[must_use]
+    pub fn from_fn(now: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// Now.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for BootClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("BootClock").field(&self.now()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_since_boot_is_the_kernels() {
+        let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+        let uptime: f64 = uptime.split_whitespace().next().unwrap().parse().unwrap();
+        let now = BootClock::system().now().as_secs_f64();
+        assert!((now - uptime).abs() < 5.0, "{now} and {uptime}");
     }
 }

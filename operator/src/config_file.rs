@@ -77,8 +77,22 @@ pub struct ConfigFile {
     /// Policies that are reconciled at the same time, 1 to 64.
     #[serde(deserialize_with = "concurrency")]
     pub concurrency: Option<u16>,
+    /// How one of several operators is chosen.
+    pub leader_election: LeaderElectionSection,
     /// Format of the logs.
     pub log_format: Option<LogFormat>,
+}
+
+/// What the file may say about the choice of one of several operators.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct LeaderElectionSection {
+    /// Whether there is one.
+    pub enabled: Option<bool>,
+    /// Name of the lease.
+    pub lease_name: Option<String>,
+    /// Namespace of the lease.
+    pub lease_namespace: Option<String>,
 }
 
 /// What the file may say about the runner's pods, by the names that Kubernetes uses in a pod.
@@ -330,6 +344,13 @@ mod tests {
             ("runner:\n  image: [x]\n", "runner.image", 2, "string"),
             ("concurrency: 65\n", "concurrency", 1, "1 to 64"),
             ("concurrency: many\n", "concurrency", 1, "1 to 64"),
+            ("leaderElection:\n  leaseNam: x\n", "leaderElection", 2, "leaseNam"),
+            (
+                "leaderElection:\n  enabled: maybe\n",
+                "leaderElection.enabled",
+                2,
+                "boolean",
+            ),
             ("logFormat: xml\n", "logFormat", 1, "xml"),
             (
                 "runner:\n  imagePullPolicy: Sometimes\n",

@@ -36,6 +36,7 @@ use crate::{
     apply::Writer,
     backoff::Backoff,
     clock::Clock,
+    fence::Fence,
     index::{Index, Indexed, Kind},
     reconcile::{Context, Guarded, object_ref, on_error, reconcile},
     records::PolicyKey,
@@ -49,10 +50,10 @@ const PAGE: u32 = 500;
 /// right 10 s after a fault clears (I7).
 const LONGEST_WATCH_BACKOFF: Duration = Duration::from_secs(3);
 
-/// Reconciles until `shutdown` becomes true; what is under way is finished first.
+/// Reconciles until `shutdown` becomes true; what is under way is finished first. Writes only while `fence` is open.
 ///
 /// Each watched namespace has its own caches and queue, so that a namespace whose permissions are gone does not hold up the others.
-pub async fn run(client: Client, settings: &Settings, clock: Clock, shutdown: watch::Receiver<bool>) {
+pub async fn run(client: Client, settings: &Settings, clock: Clock, fence: Fence, shutdown: watch::Receiver<bool>) {
     let client = answer_timeout::limited(client);
     info!(
         namespaces = if settings.watch_namespaces.is_empty() {
@@ -68,11 +69,16 @@ pub async fn run(client: Client, settings: &Settings, clock: Clock, shutdown: wa
         [] => vec![None],
         namespaces => namespaces.iter().map(|namespace| Some(namespace.as_str())).collect(),
     };
-    future::join_all(
-        scopes
-            .into_iter()
-            .map(|scope| run_scope(client.clone(), scope, settings, clock.clone(), shutdown.clone())),
-    )
+    future::join_all(scopes.into_iter().map(|scope| {
+        run_scope(
+            client.clone(),
+            scope,
+            settings,
+            clock.clone(),
+            fence.clone(),
+            shutdown.clone(),
+        )
+    }))
     .await;
     info!("stopped");
 }
@@ -82,13 +88,14 @@ async fn run_scope(
     namespace: Option<&str>,
     settings: &Settings,
     clock: Clock,
+    fence: Fence,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let (synced, is_synced) = watch::channel(false);
     let context = Arc::new(Context {
         index: Arc::new(Index::default()),
         synced: is_synced,
-        writer: Writer::new(client.clone()),
+        writer: Writer::new(client.clone(), fence),
         undecodable: Undecodable::default(),
         runner: settings.runner.clone(),
         clock,
@@ -311,7 +318,7 @@ mod tests {
         let context = Context {
             index: Arc::new(Index::default()),
             synced: watch::channel(true).1,
-            writer: Writer::new(client),
+            writer: Writer::new(client, Fence::open()),
             undecodable: Undecodable::default(),
             runner: crate::settings::RunnerSettings::default(),
             clock: Clock::system(),

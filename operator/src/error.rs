@@ -28,6 +28,12 @@ pub enum Error {
         /// What was tried.
         action: &'static str,
     },
+    /// This replica does not hold the lease, or holds it no more.
+    #[error("did not {action}: another replica may lead by now")]
+    NotLeading {
+        /// What was to be done.
+        action: &'static str,
+    },
     /// An object without namespace, name or UID, which the API server never sends.
     #[error("the policy has no {0}")]
     Incomplete(&'static str),
@@ -50,7 +56,7 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Self::Incomplete(_) => Class::Invalid,
-            Self::Outdated { .. } => Class::Waiting,
+            Self::Outdated { .. } | Self::NotLeading { .. } => Class::Waiting,
             Self::Api { .. } | Self::Timeout { .. } => Class::Transient,
         }
     }
@@ -62,6 +68,7 @@ impl Error {
             Self::Api { .. } => "api",
             Self::Timeout { .. } => "timeout",
             Self::Outdated { .. } => "outdated",
+            Self::NotLeading { .. } => "not-leading",
             Self::Incomplete(_) => "incomplete",
         }
     }

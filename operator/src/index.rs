@@ -269,7 +269,9 @@ impl Indexed for CronJob {
         let Some(record) = CronJobRecord::read(self) else {
             return;
         };
-        let known = group.cron_jobs.iter().find(|old| old.uid == record.uid);
+        // Also one that is gone: the watch may tell its end before the answer to our own write comes.
+        let mut known = group.cron_jobs.iter().chain(&group.past_cron_jobs);
+        let known = known.find(|old| old.uid == record.uid);
         if known.is_some_and(|old| is_newer(&old.resource_version, &record.resource_version)) {
             return;
         }
@@ -443,6 +445,24 @@ mod tests {
         index.wrote(&cron_job("c", "12"), now());
         index.handle(&Event::Apply(cron_job("c", "9")), now());
         assert_eq!(&*index.group(&key()).cron_jobs[0].resource_version, "12");
+    }
+
+    #[test]
+    fn f10_a_cron_job_whose_end_is_told_before_the_answer_to_its_creation_is_gone() {
+        let at = |version: &str| -> CronJob {
+            let mut meta = meta("c", "roraima", Some(("MapaRefreshPolicy", "p")));
+            meta["resourceVersion"] = version.into();
+            meta["ownerReferences"][0]["apiVersion"] = "mapa.radar.dev/v1".into();
+            serde_json::from_value(serde_json::json!({ "metadata": meta })).unwrap()
+        };
+        let index = index();
+        index.handle(&Event::Apply(at("12")), now());
+        index.handle(&Event::Delete(at("13")), now());
+        index.wrote(&at("12"), now());
+        assert_eq!(index.group(&key()).cron_jobs.len(), 0);
+        // One that only lost its label for a while has a newer version when it is back.
+        index.wrote(&at("14"), now());
+        assert_eq!(index.group(&key()).cron_jobs.len(), 1);
     }
 
     #[test]

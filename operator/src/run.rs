@@ -7,7 +7,12 @@ use mapa_refresh_crds::MapaRefreshPolicy;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
-use crate::{clock::Clock, controller, settings::Settings};
+use crate::{
+    clock::{BootClock, Clock},
+    election::Standing,
+    replica,
+    settings::Settings,
+};
 
 /// SIGTERM to exit, at most.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
@@ -56,15 +61,25 @@ pub fn until_terminated(settings: &Settings) -> Result<(), StartError> {
         warn_without_crd(&client, settings).await;
 
         let (stop, stopped) = tokio::sync::watch::channel(false);
-        let controller = controller::run(client, settings, Clock::system(), stopped);
-        tokio::pin!(controller);
+        let (standing, _) = tokio::sync::watch::channel(Standing::Unknown {
+            why: "the lease was not looked at yet".to_owned(),
+        });
+        let replica = replica::run(
+            client,
+            settings,
+            Clock::system(),
+            BootClock::system(),
+            standing,
+            stopped,
+        );
+        tokio::pin!(replica);
         tokio::select! {
-            () = &mut controller => return Ok(()),
+            () = &mut replica => return Ok(()),
             _ = terminate.recv() => info!("SIGTERM: stopping"),
             _ = interrupt.recv() => info!("SIGINT: stopping"),
         }
         stop.send_replace(true);
-        if tokio::time::timeout(STOP_WITHIN, controller).await.is_err() {
+        if tokio::time::timeout(STOP_WITHIN, replica).await.is_err() {
             warn!("what was under way did not finish in time and will be repeated by the next start");
         }
         Ok(())

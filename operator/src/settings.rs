@@ -19,6 +19,9 @@ use crate::{
 /// Policies that are reconciled at the same time, unless configured otherwise.
 const CONCURRENCY: u16 = 8;
 
+/// Name of the lease, unless configured otherwise.
+const LEASE_NAME: &str = "mapa-refresh-operator";
+
 const EXAMPLES: &str = "\
 Examples:
   # Watch every namespace of the cluster that kubectl talks to
@@ -31,7 +34,8 @@ Examples:
   mapa-refresh-operator run --config /etc/mapa-refresh/config.yaml
 
 The cluster is found as kubectl finds it: KUBECONFIG, ~/.kube/config, or the service account of the pod.
-SIGTERM stops the operator within 3 seconds; the CronJobs go on.";
+Of several operators with one lease one works, and another takes over within 20 seconds when it is killed.
+SIGTERM hands the lease over and stops the operator within 3 seconds; the CronJobs go on.";
 
 const EXPLAIN_EXAMPLES: &str = "\
 Examples:
@@ -113,6 +117,29 @@ pub struct RunArguments {
     #[arg(long, value_name = "COUNT", env = "MAPA_CONCURRENCY", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub concurrency: Option<u16>,
 
+    /// Work only while holding the lease, so that one of several operators works at a time; default: true
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "MAPA_LEADER_ELECT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub leader_elect: Option<bool>,
+
+    /// Name of the lease, the same for all operators of which one shall work; default: mapa-refresh-operator
+    #[arg(long, value_name = "NAME", env = "MAPA_LEASE_NAME")]
+    pub lease_name: Option<String>,
+
+    /// Namespace of the lease; default: the operator's own, or that of the kubeconfig's context
+    #[arg(long, value_name = "NAMESPACE", env = "MAPA_LEASE_NAMESPACE")]
+    pub lease_namespace: Option<String>,
+
+    /// Name of this operator in the lease; default: the host's, which in a pod is the pod's
+    #[arg(long, value_name = "NAME", env = "MAPA_REPLICA_NAME")]
+    pub replica_name: Option<String>,
+
     /// Format of the logs on stderr, default: text; their level follows RUST_LOG, default info
     #[arg(long, value_name = "FORMAT", env = "MAPA_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,
@@ -139,6 +166,10 @@ impl RunArguments {
             runner_service_account,
             watch_namespaces,
             concurrency,
+            leader_elect,
+            lease_name,
+            lease_namespace,
+            replica_name,
             log_format,
         } = self.clone();
         let mut runner = file.runner.settings();
@@ -153,6 +184,16 @@ impl RunArguments {
                 watch_namespaces
             },
             concurrency: concurrency.or(file.concurrency).unwrap_or(CONCURRENCY),
+            election: leader_elect
+                .or(file.leader_election.enabled)
+                .unwrap_or(true)
+                .then(|| Election {
+                    lease_name: lease_name
+                        .or(file.leader_election.lease_name)
+                        .unwrap_or_else(|| LEASE_NAME.to_owned()),
+                    lease_namespace: lease_namespace.or(file.leader_election.lease_namespace),
+                    replica_name: replica_name.unwrap_or_else(host_name),
+                }),
             log_format: log_format.or(file.log_format).unwrap_or(LogFormat::Text),
         }
     }
@@ -167,8 +208,26 @@ pub struct Settings {
     pub watch_namespaces: Vec<String>,
     /// Policies that are reconciled at the same time, 1 to 64.
     pub concurrency: u16,
+    /// How one of several operators is chosen; none: this is the only one.
+    pub election: Option<Election>,
     /// Format of the logs.
     pub log_format: LogFormat,
+}
+
+/// How one of several operators is chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Election {
+    /// Name of the lease.
+    pub lease_name: String,
+    /// Its namespace; absent: the client's own.
+    pub lease_namespace: Option<String>,
+    /// Name of this operator, which need not be unlike those of others or of earlier processes.
+    pub replica_name: String,
+}
+
+fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { "operator".to_owned() } else { name }
 }
 
 /// How the runner's pods look, as far as it may be chosen: every value as the API server stores it, so that what it gives back is no drift.
@@ -285,13 +344,15 @@ mod tests {
 
     #[test]
     fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
-        let file = "{ runner: { image: f, imageOracle: fo, serviceAccountName: fs }, watchNamespaces: [f], concurrency: 3, logFormat: json }";
+        let file = "{ runner: { image: f, imageOracle: fo, serviceAccountName: fs }, watchNamespaces: [f], concurrency: 3, logFormat: json, \
+                    leaderElection: { enabled: false, leaseName: fl, leaseNamespace: fn } }";
         let by_file = resolved(&[], file);
         assert_eq!(by_file.runner.image.as_deref(), Some("f"));
         assert_eq!(by_file.runner.image_oracle.as_deref(), Some("fo"));
         assert_eq!(by_file.runner.service_account.as_deref(), Some("fs"));
         assert_eq!(by_file.watch_namespaces, ["f"]);
         assert_eq!((by_file.concurrency, by_file.log_format), (3, LogFormat::Json));
+        assert_eq!(by_file.election, None);
 
         let flags = [
             "--runner-image=a",
@@ -299,6 +360,8 @@ mod tests {
             "--runner-service-account=c",
             "--watch-namespace=d,e",
             "--concurrency=9",
+            "--leader-elect",
+            "--replica-name=r",
             "--log-format=text",
         ];
         let by_flag = resolved(&flags, file);
@@ -307,6 +370,14 @@ mod tests {
         assert_eq!(by_flag.runner.service_account.as_deref(), Some("c"));
         assert_eq!(by_flag.watch_namespaces, ["d", "e"]);
         assert_eq!((by_flag.concurrency, by_flag.log_format), (9, LogFormat::Text));
+        assert_eq!(
+            by_flag.election,
+            Some(Election {
+                lease_name: "fl".to_owned(),
+                lease_namespace: Some("fn".to_owned()),
+                replica_name: "r".to_owned(),
+            })
+        );
 
         let by_default = resolved(&[], "");
         assert_eq!(by_default.runner, RunnerSettings::default());
@@ -315,5 +386,14 @@ mod tests {
             (by_default.concurrency, by_default.log_format),
             (CONCURRENCY, LogFormat::Text)
         );
+        let election = by_default.election.unwrap();
+        assert_eq!(
+            (election.lease_name.as_str(), election.lease_namespace),
+            (LEASE_NAME, None)
+        );
+        assert!(!election.replica_name.is_empty());
+        assert_eq!(resolved(&["--leader-elect=false"], "").election, None);
+        let named = resolved(&["--lease-name=a", "--lease-namespace=b"], file);
+        assert_eq!(named.election, None, "a name alone elects nobody");
     }
 }

@@ -19,13 +19,18 @@ pub struct Operator {
 
 impl Operator {
     /// The operator `binary`, for the cluster of `kubeconfig` (absent: as kubectl finds it), which runs tasks with `runner_image` and logs
-    /// into `folder`.
+    /// into `folder`. It is the only one, and waits for no lease.
     #[must_use]
     pub fn new(binary: PathBuf, kubeconfig: Option<&Path>, runner_image: &str, folder: &Path) -> Self {
         Self {
             binary,
             kubeconfig: kubeconfig.map(Path::to_owned),
-            arguments: vec!["run".to_owned(), "--runner-image".to_owned(), runner_image.to_owned()],
+            arguments: vec![
+                "run".to_owned(),
+                "--runner-image".to_owned(),
+                runner_image.to_owned(),
+                "--leader-elect=false".to_owned(),
+            ],
             log: folder.to_owned(),
             name: "operator".to_owned(),
         }
@@ -57,6 +62,15 @@ impl Operator {
     pub fn with_argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
         self
+    }
+
+    /// The same as one of several, of which the holder of the lease `lease` in `namespace` works.
+    #[must_use]
+    pub fn electing(mut self, lease: &str, namespace: &str) -> Self {
+        self.arguments
+            .retain(|argument| !argument.starts_with("--leader-elect"));
+        self.with_argument(&format!("--lease-name={lease}"))
+            .with_argument(&format!("--lease-namespace={namespace}"))
     }
 
     /// The same with a log of its own, `operator-<name>.log`.

@@ -91,6 +91,10 @@ annotations:
 watchNamespaces: {{ toJson .Values.watchNamespaces }}
 concurrency: {{ .Values.concurrency }}
 logFormat: {{ .Values.log.format }}
+leaderElection:
+  enabled: {{ .Values.leaderElection.enabled }}
+  leaseName: {{ include "mapa-refresh-operator.fullname" . }}
+  leaseNamespace: {{ .Release.Namespace }}
 runner:
   image: {{ include "mapa-refresh-operator.image" (list . $runner.image) }}
   {{- if $runner.imageOracle.repository }}

@@ -16,6 +16,7 @@ use futures::{StreamExt, future};
 use http::{Method, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use k8s_openapi::jiff::Timestamp;
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -223,6 +224,7 @@ impl Shared {
 pub struct Session {
     dead: Arc<AtomicBool>,
     died: Arc<Notify>,
+    writes: Arc<Mutex<Vec<(Timestamp, String)>>>,
 }
 
 impl Session {
@@ -235,6 +237,19 @@ impl Session {
     /// Waits until it is dead.
     pub async fn died(&self) {
         self.died.notified().await;
+    }
+
+    /// What it wrote beside leases and Events, and when.
+    #[must_use]
+    pub fn writes(&self) -> Vec<(Timestamp, String)> {
+        self.writes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, at: Timestamp, call: &Call) {
+        if call.is_write() && !matches!(call.resource, resource::LEASES | resource::EVENTS) {
+            let mut writes = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
+            writes.push((at, call.to_string()));
+        }
     }
 
     /// Whether it is dead.
@@ -370,6 +385,9 @@ fn answer(shared: &Shared, session: &Session, call: &Call, note: &str) -> Result
         Ok(response) => response.status().as_u16().to_string(),
         Err(failure) => format!("{} {}", failure.code, failure.reason),
     };
+    if outcome.is_ok() {
+        session.note(server.time.now(), call);
+    }
     let version = server.store.version();
     server.trace(format!("{call} → {code} {note} @{version}"));
     server.settle();

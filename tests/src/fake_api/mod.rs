@@ -2,7 +2,7 @@
 //!
 //! [`World`] is the way in: a deterministic API server ([`server`]: objects, versions, watches, 410, 409, pages), in front of it the
 //! faults ([`faults`]), behind it a model of CronJob controller, Job controller, garbage collector and kubelet ([`kubernetes`]) whose
-//! runs follow a script ([`runs`]), and before it the real operator, `mapa_refresh_operator::controller::run`. After every request and
+//! runs follow a script ([`runs`]), and before it the real operator, `mapa_refresh_operator::replica::run`. After every request and
 //! every step the invariants ([`invariants`]) are judged by what is true ([`truth`]), not by what anybody says.
 //!
 //! tokio's time has to be paused (`#[tokio::test(start_paused = true)]`): a day then takes about a second. What is left to chance
@@ -21,6 +21,7 @@ pub mod faults;
 pub mod http;
 pub mod invariants;
 pub mod kubernetes;
+mod replica;
 pub mod resource;
 pub mod runs;
 pub mod schedule;
@@ -32,4 +33,5 @@ pub mod truth;
 mod watch;
 mod world;
 
+pub use replica::Replica;
 pub use world::{World, policy};

@@ -7,9 +7,10 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use mapa_refresh_crds::policy::TaskName;
 use mapa_refresh_operator::{
-    clock::Clock,
-    controller,
-    settings::{LogFormat, RunnerSettings, Settings},
+    clock::{BootClock, Clock},
+    election::Standing,
+    replica,
+    settings::{Election, LogFormat, RunnerSettings, Settings},
 };
 use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
@@ -19,6 +20,7 @@ use super::{
     http::{Call, Session, Shared, transport},
     invariants::{condition, task_of},
     kubernetes::Kubernetes,
+    replica::{Replica, stoppable},
     resource::{self, Key, Resource},
     schedule::Minutes,
     server::Server,
@@ -63,8 +65,8 @@ pub struct World {
     pub kubernetes: Kubernetes,
     /// How long the operator stays down when a fault crashes it.
     pub restart_after: Duration,
-    /// How many operators run side by side.
-    replicas: usize,
+    /// How many operators run side by side without a lease.
+    rivals: usize,
     settings: Settings,
     seed: u64,
     operators: Vec<Running>,
@@ -95,9 +97,10 @@ impl World {
                 },
                 watch_namespaces: Vec::new(),
                 concurrency: 8,
+                election: None,
                 log_format: LogFormat::Text,
             },
-            replicas: 1,
+            rivals: 1,
             seed,
             operators: Vec::new(),
             restart_at: None,
@@ -114,11 +117,11 @@ impl World {
         world
     }
 
-    /// An empty cluster with so many operators, none of which knows of the others.
+    /// An empty cluster with so many operators, none of which knows of the others: without a lease.
     #[must_use]
-    pub fn with_replicas(seed: u64, replicas: usize) -> Self {
+    pub fn with_rivals(seed: u64, rivals: usize) -> Self {
         let mut world = Self::without_operator(seed);
-        world.replicas = replicas;
+        world.rivals = rivals;
         world.start_operator();
         world
     }
@@ -154,7 +157,7 @@ impl World {
     }
 
     fn start_missing(&mut self) {
-        while self.operators.len() < self.replicas {
+        while self.operators.len() < self.rivals {
             let operator = self.started();
             self.operators.push(operator);
         }
@@ -173,9 +176,46 @@ impl World {
         let (stop, stopped) = watch::channel(false);
         let (time, skew) = (self.time, self.operator_clock());
         let clock = Clock::from_fn(move || skew.shown(time.now()));
+        let boot = BootClock::from_fn(move || time.elapsed());
+        let (standing, _) = watch::channel(Standing::Unknown { why: String::new() });
         let settings = self.settings.clone();
-        let task = tokio::spawn(async move { controller::run(client, &settings, clock, stopped).await });
+        let task = tokio::spawn(async move { replica::run(client, &settings, clock, boot, standing, stopped).await });
         Running { session, task, stop }
+    }
+
+    /// Starts one more operator called `name`, one of several with one lease.
+    pub fn replica(&mut self, name: &str) -> Replica {
+        let session = Session::default();
+        let client = Client::new(transport(&self.server, &session), "default");
+        let (shutdown, ended) = watch::channel(false);
+        let (stopped, is_stopped) = watch::channel(false);
+        let (tell, standing) = watch::channel(Standing::Unknown { why: String::new() });
+        let (time, skew) = (self.time, self.operator_clock());
+        let clock = Clock::from_fn(move || skew.shown(time.now()));
+        let boot = BootClock::from_fn(move || time.elapsed());
+        let settings = Settings {
+            election: Some(Election {
+                lease_name: "mapa-refresh-operator".to_owned(),
+                lease_namespace: Some("mapa-system".to_owned()),
+                replica_name: name.to_owned(),
+            }),
+            ..self.settings.clone()
+        };
+        let process = async move { replica::run(client, &settings, clock, boot, tell, ended).await };
+        let task = tokio::spawn(stoppable(process, is_stopped));
+        let now = self.now();
+        let mut server = self.server();
+        server.trace(format!("the operator {name} starts"));
+        server.operator_is(true);
+        server.cause(now);
+        drop(server);
+        Replica {
+            session,
+            task,
+            shutdown,
+            stopped,
+            standing,
+        }
     }
 
     /// The operators die, in the middle of whatever they do.

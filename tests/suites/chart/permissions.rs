@@ -31,6 +31,12 @@ const RULES: [&str; 7] = [
     "mapa.radar.dev maparefreshpolicies/status [update]",
 ];
 
+/// What it may do in its own namespace beside that.
+const LEASE_RULES: [&str; 2] = [
+    "coordination.k8s.io leases [create]",
+    "coordination.k8s.io leases mapa-refresh-operator [get update]",
+];
+
 /// The operator as a process that has the configuration and the token of the release, and nothing else.
 fn start(cluster: &Cluster, namespace: &str) -> Process {
     let plane = &cluster.plane;
@@ -164,9 +170,13 @@ fn rules(cluster: &Cluster, account: &str, namespace: &str) -> Vec<String> {
     for rule in answer["status"]["resourceRules"].as_array().unwrap() {
         let mut verbs = words(&rule["verbs"]);
         verbs.sort();
+        let names: String = words(&rule["resourceNames"])
+            .iter()
+            .map(|name| format!("{name} "))
+            .collect();
         for group in words(&rule["apiGroups"]) {
             for resource in words(&rule["resources"]) {
-                rules.push(format!("{group} {resource} [{}]", verbs.join(" ")));
+                rules.push(format!("{group} {resource} {names}[{}]", verbs.join(" ")));
             }
         }
     }
@@ -207,6 +217,11 @@ fn everywhere(world: &World) {
         reconciles(cluster, &operator, policies);
         assert_eq!(rules(cluster, &account, policies), RULES);
     }
+    let (own, all) = (rules(cluster, &account, namespace), [&RULES[..], &LEASE_RULES].concat());
+    assert!(
+        own.len() == all.len() && all.iter().all(|rule| own.iter().any(|own| own == rule)),
+        "{own:?}"
+    );
     assert!(operator.terminate());
     assert_eq!(refused(cluster, &account), Vec::<String>::new());
     for what in [
@@ -246,9 +261,8 @@ fn listed(world: &World) {
     }
     assert!(operator.terminate());
     assert_eq!(refused(cluster, &account), Vec::<String>::new());
-    for elsewhere in ["not-listed", namespace] {
-        assert_eq!(rules(cluster, &account, elsewhere), Vec::<String>::new());
-    }
+    assert_eq!(rules(cluster, &account, "not-listed"), Vec::<String>::new());
+    assert_eq!(rules(cluster, &account, namespace), LEASE_RULES);
     assert!(!may(
         cluster,
         &account,

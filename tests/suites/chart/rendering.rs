@@ -22,14 +22,8 @@ pub const TESTS: &[Test] = &[
     ),
 ];
 
-/// The set of values, and whether the schema takes it.
-const SETS: [(&str, bool); 5] = [
-    ("defaults", true),
-    ("one-namespace", true),
-    ("high-availability", false),
-    ("everything", true),
-    ("oracle", true),
-];
+/// The sets of values.
+const SETS: [&str; 5] = ["defaults", "one-namespace", "high-availability", "everything", "oracle"];
 
 fn render(set: &str, further: &[&str]) -> String {
     let chart = chart().display().to_string();
@@ -77,9 +71,8 @@ fn lint(_: &World) {
 }
 
 fn golden(_: &World) {
-    for (set, by_schema) in SETS {
-        let further: &[&str] = if by_schema { &[] } else { &["--skip-schema-validation"] };
-        let manifests = render(set, further);
+    for set in SETS {
+        let manifests = render(set, &[]);
         // It has a file and a test of its own, and would be most of each of these.
         let documents = manifests
             .split("---\n")

@@ -50,8 +50,14 @@ fn wrong(_: &World) {
         ("log.format=xml", "/log/format", "json"),
         ("crds.install=yes", "/crds/install", "boolean"),
         ("image.digest=sha256:0", "/image/digest", "sha256:0"),
-        ("replicas=2", "/replicas", "1"),
-        ("leaderElection.enabled=true", "/leaderElection/enabled", "false"),
+        ("replicas=10", "/replicas", "9"),
+        ("leaderElection.enabled=false", "/replicas", "1"),
+        ("leaderElection.enabled=maybe", "/leaderElection/enabled", "boolean"),
+        (
+            "podDisruptionBudget.maxUnavailable=many",
+            "/podDisruptionBudget/maxUnavailable",
+            "many",
+        ),
         (
             "networkPolicy.apiServerPorts={0}",
             "/networkPolicy/apiServerPorts/0",

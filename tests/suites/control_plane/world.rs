@@ -86,6 +86,28 @@ impl World {
         self.plane.start_controller_manager().unwrap();
     }
 
+    /// An operator that is `user` for the API server, not started yet.
+    pub fn operator_of(&self, user: &str) -> Operator {
+        let pki = self.plane.pki();
+        pki.issue(user, user, "operators", &[]).unwrap();
+        let kubeconfig = pki.kubeconfig(user, &self.plane.server()).unwrap();
+        Operator::new(
+            self.operator.clone(),
+            Some(&kubeconfig),
+            "runner:1",
+            self.plane.folder(),
+        )
+        .named(user)
+    }
+
+    /// Everything that the audit log has.
+    pub fn audit_events(&self) -> Vec<Value> {
+        let log = std::fs::read(self.plane.audit_log()).unwrap();
+        log.split(|byte| *byte == b'\n')
+            .filter_map(|line| serde_json::from_slice(line).ok())
+            .collect()
+    }
+
     /// A namespace of the test's own with an operator that watches it alone.
     pub fn tenant(&self, namespace: &str) -> Tenant {
         self.tenant_with(namespace, &[])

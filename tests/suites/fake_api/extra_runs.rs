@@ -35,9 +35,9 @@ fn ask(world: &mut World, token: &str) {
 }
 
 /// Every write from a request to its end meets `effect`, one world for each.
-async fn request_under(effect: &Effect, replicas: usize) {
+async fn request_under(effect: &Effect, rivals: usize) {
     for nth in 1..=6 {
-        let mut world = World::with_replicas(700 + nth, replicas);
+        let mut world = World::with_rivals(700 + nth, rivals);
         world.apply(policy("roraima", json!({ "rescue": false })));
         world.run_for(minutes(12)).await;
         let mut seen = 0;
@@ -88,8 +88,8 @@ async fn promise_7_f24_a_request_is_one_chain_with_two_operators_whatever_become
 }
 
 /// A policy whose slots are too far apart, so that nearly every deadline needs a rescue, and somebody who asks for runs as well.
-async fn rescues_under_chaos(seed: u64, replicas: usize) -> BTreeSet<String> {
-    let mut world = World::with_replicas(seed, replicas);
+async fn rescues_under_chaos(seed: u64, rivals: usize) -> BTreeSet<String> {
+    let mut world = World::with_rivals(seed, rivals);
     world.apply(policy(
         "roraima",
         json!({ "intervalMinutes": 30, "maxDataAgeMinutes": 30 }),
@@ -139,7 +139,7 @@ async fn promise_6_f24_rescues_of_two_operators_under_chaos_are_one_for_each_dea
 
 #[tokio::test(start_paused = true)]
 async fn promise_6_a_run_that_can_still_make_it_is_waited_for_by_two_operators() {
-    let mut world = World::with_replicas(71, 2);
+    let mut world = World::with_rivals(71, 2);
     world.apply(policy("roraima", json!({})));
     world.run_for(minutes(25)).await;
     let before = chains(&world, 'r');

@@ -14,6 +14,7 @@ mod calm;
 mod extra_runs;
 mod objects;
 mod random;
+mod replicas;
 mod runs;
 mod span;
 mod transport;

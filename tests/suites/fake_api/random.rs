@@ -25,7 +25,7 @@ async fn any_history_of_faults_keeps_the_invariants_and_ends_well() {
 
 async fn history(seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut world = World::with_replicas(seed, random.usize(1..3));
+    let mut world = World::with_rivals(seed, random.usize(1..3));
     world.restart_after = seconds(random.u64(0..40));
     world.apply(policy("roraima", json!({})));
     world.apply(policy("acre", json!({ "intervalMinutes": 30 })));
