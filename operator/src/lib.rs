@@ -23,6 +23,7 @@ pub mod index;
 pub mod observe;
 pub mod outcome;
 pub mod pace;
+pub mod plugin;
 pub mod policy_file;
 pub mod quantity;
 pub mod reconcile;
