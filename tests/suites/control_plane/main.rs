@@ -16,6 +16,7 @@ mod deadlines;
 mod evidence;
 mod extra_runs;
 mod past_admission;
+mod plugin;
 mod pods;
 mod world;
 
@@ -49,6 +50,7 @@ fn trials(world: Option<&world::World>) -> Vec<Trial> {
         evidence::TESTS,
         extra_runs::TESTS,
         past_admission::TESTS,
+        plugin::TESTS,
     ]
     .concat()
     .into_iter()
