@@ -14,6 +14,7 @@ use std::{
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use mapa_refresh_tests::{
     cargo,
+    process::Process,
     wait::{self, Look},
 };
 use serde_json::{Value, json};
@@ -205,27 +206,30 @@ fn watch(world: &World) {
     let tenant = world.tenant("plugin-watch");
     tenant.apply("roraima", ON_SCHEDULE_ALONE);
     tenant.wait_for_condition("roraima", "Compliant", "False", "NeverPublished");
-    let mut child = started(world, &tenant, &["status", "--watch"]);
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut until = |what: &str| {
-        let line = lines.find(|line| {
-            line.as_ref()
-                .is_ok_and(|line| line.starts_with("roraima") && line.contains(what))
+    let command = command(
+        world.plane().kubeconfig(),
+        &["status", "--watch", "-n", &tenant.namespace],
+    );
+    let mut process = Process::start("plugin-watch", &command, world.plane().folder()).unwrap();
+    let said = |process: &Process, what: &str| {
+        tenant.wait(&format!("the watch to say {what}"), || {
+            let log = process.log();
+            let last = log
+                .lines()
+                .rfind(|line| line.starts_with("roraima"))
+                .unwrap_or_default();
+            Look::when(last.contains(what), log.clone())
         });
-        assert!(line.is_some(), "the watch ended before it said {what}");
     };
-    until("NeverPublished");
+    said(&process, "NeverPublished");
     pods::run_all(&tenant, "1");
-    until("True");
-    let id = nix_pid(&child);
-    nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGINT).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0), "the last state is its exit code");
+    said(&process, "True");
+    process.signal(nix::sys::signal::Signal::SIGINT);
+    process.wait(Duration::from_secs(10));
+    let end = process.check().unwrap_err().to_string();
+    assert!(end.contains("exit status: 0"), "the last state is its exit code: {end}");
     let said = mapa(world, &tenant, &["status", "--watch", "-o", "json"]);
     assert_eq!(said.code, 2, "{said:?}");
-}
-
-fn nix_pid(child: &std::process::Child) -> nix::unistd::Pid {
-    nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap())
 }
 
 /// Pages of policies as large as they get in a year, served as fast as can be: what is measured is the plugin.
@@ -271,7 +275,7 @@ fn ten_thousand(world: &World) {
     // More does not fit into the pipe: the plugin waits with everything that it has in memory.
     let mut table = vec![0; 1];
     stdout.read_exact(&mut table).unwrap();
-    let peak = peak_kilobytes(child.id());
+    let (peak, worked) = (peak_kilobytes(child.id()), processor_time(child.id()));
     stdout.read_to_end(&mut table).unwrap();
     let code = child.wait().unwrap().code();
     let took = started.elapsed();
@@ -282,7 +286,8 @@ fn ten_thousand(world: &World) {
     assert_eq!(String::from_utf8(table).unwrap().lines().count(), POLICIES + 1);
     assert_eq!(code, Some(1), "their data is older than their proof");
     assert!(peak < 50 * 1024, "{peak} kB");
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    // Others may want the processor, too.
+    assert!(worked < Duration::from_secs(1), "{worked:?}");
 }
 
 fn kubeconfig_of(server: &str) -> String {
@@ -336,6 +341,14 @@ fn peak_kilobytes(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// What the process has worked, in the kernel's hundredths of a second.
+fn processor_time(process: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    Duration::from_millis(ticks * 10)
 }
 
 fn runs(world: &World) {
