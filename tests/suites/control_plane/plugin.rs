@@ -35,7 +35,7 @@ pub const TESTS: &[Test] = &[
     ),
     ("plugin_status_watch_prints_again_when_a_policy_changes", watch),
     (
-        "plugin_status_of_10000_policies_takes_less_than_a_second_and_50_mb",
+        "plugin_status_of_10000_policies_works_for_less_than_a_second_in_less_than_50_mb",
         ten_thousand,
     ),
     ("plugin_runs_tells_attempts_errors_and_durations_of_each_run", runs),
@@ -237,10 +237,9 @@ fn ten_thousand(world: &World) {
     const POLICIES: usize = 10_000;
     let tenant = world.tenant("plugin-many");
     published(&tenant);
-    let mut policy: Value =
+    let policy: Value =
         serde_json::from_str(&tenant.run(&["get", "mapa-refresh", "roraima", "-o", "json", "--show-managed-fields"]))
             .unwrap();
-    policy["status"]["compliantUntil"] = "2999-01-01T00:00:00Z".into();
     let bytes = policy.to_string().len();
     let pages: Vec<String> = (0..POLICIES / 500)
         .map(|page| {
@@ -280,11 +279,12 @@ fn ten_thousand(world: &World) {
     let code = child.wait().unwrap().code();
     let took = started.elapsed();
     println!(
-        "{POLICIES} policies of {bytes} bytes: {} ms, {peak} kB",
-        took.as_millis()
+        "{POLICIES} policies of {bytes} bytes: {} ms, of the processor {} ms, {peak} kB",
+        took.as_millis(),
+        worked.as_millis()
     );
     assert_eq!(String::from_utf8(table).unwrap().lines().count(), POLICIES + 1);
-    assert_eq!(code, Some(1), "their data is older than their proof");
+    assert_eq!(code, Some(0), "each is a copy of one that is compliant");
     assert!(peak < 50 * 1024, "{peak} kB");
     // Others may want the processor, too.
     assert!(worked < Duration::from_secs(1), "{worked:?}");
@@ -665,7 +665,7 @@ fn nothing_works(world: &World) {
     let said = mapa_as(&nobody, &["status", "-A"]);
     assert_eq!(said.code, 2);
     assert!(
-        said.stderr.contains("not allowed") && said.stderr.contains("role view"),
+        said.stderr.contains("not allowed") && said.stderr.contains("cluster roles view"),
         "{said:?}"
     );
 }
