@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeZone};
 use chrono_tz::Tz;
 use clap::{Parser, ValueEnum};
 use k8s_openapi::jiff::Timestamp;
-use mapa_refresh_crds::policy::TaskName;
+use mapa_refresh_crds::{MapaRefreshPolicyStatus, policy::TaskName, status::TaskStatus};
 use serde::Serialize;
 
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
     desired::desired,
     feasibility::{self, Feasibility, WorstCase},
     forecast::after,
+    pace::Pace,
     policy_file::{Document, FileError, Planned, read},
     settings::RunnerSettings,
     text_table::{aligned, row},
@@ -159,7 +160,7 @@ fn answer(documents: Vec<Document>, output: OutputFormat, at: Timestamp) -> Answ
     let (planned, refused, stderr) = sorted(documents);
     let policies: Vec<Explained> = planned
         .iter()
-        .map(|(name, planned)| Explained::of(name, planned, at))
+        .map(|(name, planned)| Explained::of(name, planned, None, at))
         .collect();
     let exit_code = if !refused.is_empty() {
         BAD_INPUT
@@ -187,7 +188,7 @@ pub(crate) fn as_json(answer: &impl Serialize) -> String {
 /// What is to be said of one policy.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Explained {
+pub(crate) struct Explained {
     policy: String,
     at: String,
     interval_minutes: u32,
@@ -198,7 +199,20 @@ struct Explained {
     cron_jobs: Vec<CronJobExplained>,
     slots: Vec<Slot>,
     feasible: FeasibleExplained,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    paces: Vec<PaceExplained>,
     defaults: Vec<Defaulted>,
+}
+
+/// What is expected of a task's next run.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PaceExplained {
+    task: TaskName,
+    start_seconds: u32,
+    run_seconds: u32,
+    observed_starts: usize,
+    observed_runs: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -251,13 +265,17 @@ struct CutRetries {
 }
 
 impl Explained {
-    fn of(name: &str, planned: &Planned, at: Timestamp) -> Self {
+    /// `planned` at the paces that `seen`, its status, has observed; without one at what is allowed for.
+    pub(crate) fn of(name: &str, planned: &Planned, seen: Option<&MapaRefreshPolicyStatus>, at: Timestamp) -> Self {
         let Planned {
             policy,
             defaulted,
             plan,
         } = planned;
-        let feasible = feasibility::feasibility(plan, &[], &[]);
+        let (tasks, starts) = seen.map_or((&[][..], &[][..]), |seen| {
+            (&seen.tasks[..], &seen.recent_start_seconds[..])
+        });
+        let feasible = feasibility::feasibility(plan, tasks, starts);
         let verdict = feasibility::verdict(plan, &feasible);
         let Feasibility {
             worst,
@@ -303,9 +321,30 @@ impl Explained {
                     .map(|(task, fit, allowed)| CutRetries { task, fit, allowed })
                     .collect(),
             },
+            paces: seen.map_or_else(Vec::new, |seen| paces(planned, seen)),
             defaults: defaulted.clone(),
         }
     }
+
+    /// Whether the limit can be held.
+    pub(crate) fn holds(&self) -> bool {
+        self.feasible.holds
+    }
+}
+
+/// What the runs of each task are expected to take, after what was seen of them.
+fn paces(planned: &Planned, seen: &MapaRefreshPolicyStatus) -> Vec<PaceExplained> {
+    let of = |task: &TaskStatus| {
+        let pace = Pace::of(task, &seen.recent_start_seconds, planned.plan.task(task.name)?);
+        Some(PaceExplained {
+            task: task.name,
+            start_seconds: pace.start_seconds,
+            run_seconds: pace.run_seconds,
+            observed_starts: seen.recent_start_seconds.len(),
+            observed_runs: task.recent_run_seconds.len(),
+        })
+    };
+    seen.tasks.iter().filter_map(of).collect()
 }
 
 /// The CronJobs as the operator would create them.
@@ -394,6 +433,7 @@ impl fmt::Display for Explained {
             f.write_str(&aligned(2, &[vec![header], self.rows_of_slots()].concat()))?;
         }
         self.feasible.write_sum(f)?;
+        self.write_paces(f)?;
         if !self.defaults.is_empty() {
             let filled: Vec<String> = self
                 .defaults
@@ -424,6 +464,29 @@ impl Explained {
             ]);
         }
         write!(f, "\n{}", aligned(2, &rows))
+    }
+
+    fn write_paces(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.paces.is_empty() {
+            return writeln!(
+                f,
+                "  Start and run times are allowances until three runs were seen; the operator then takes what it saw."
+            );
+        }
+        let mut rows = vec![row(["TASK", "START", "RUN", "SEEN"])];
+        for pace in &self.paces {
+            rows.push(vec![
+                pace.task.to_string(),
+                format!("{} s", pace.start_seconds),
+                format!("{} s", pace.run_seconds),
+                format!("{} starts, {} runs", pace.observed_starts, pace.observed_runs),
+            ]);
+        }
+        writeln!(
+            f,
+            "\nPaces: the 95th percentile of what was seen, an allowance where that is fewer than three"
+        )?;
+        f.write_str(&aligned(2, &rows))
     }
 
     /// One row for each moment.
@@ -468,11 +531,7 @@ impl FeasibleExplained {
             format!("worst age, of {} s", self.limit_seconds),
         ]);
         f.write_str(&aligned(2, &rows))?;
-        writeln!(f, "  {}", self.message)?;
-        writeln!(
-            f,
-            "  Start and run times are allowances until three runs were seen; the operator then takes what it saw."
-        )
+        writeln!(f, "  {}", self.message)
     }
 }
 

@@ -27,6 +27,7 @@ pub mod lease;
 pub mod observe;
 pub mod outcome;
 pub mod pace;
+pub mod plugin;
 pub mod policy_file;
 pub mod quantity;
 pub mod reconcile;

@@ -137,7 +137,8 @@ fn collect(mut object: Value, policies: &mut Vec<Value>) {
     }
 }
 
-fn judge(object: Value, namespace: &str, now: Timestamp) -> Document {
+/// Judges one policy as the API server and the operator would; without a namespace of its own it is of `namespace`.
+pub(crate) fn judge(object: Value, namespace: &str, now: Timestamp) -> Document {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
     let name = format!(
         "{}/{}",

@@ -3,6 +3,12 @@
 /// `rows` with every column as wide as its widest cell, two spaces between, each line indented by `indent`. The last column is not padded.
 #[must_use]
 pub fn aligned(indent: usize, rows: &[Vec<String>]) -> String {
+    painted(indent, rows, |_, _, cell| cell.to_owned())
+}
+
+/// The same, each cell as `paint` (of row, column and cell) makes it: what it adds, such as a colour, takes no room.
+#[must_use]
+pub fn painted(indent: usize, rows: &[Vec<String>], paint: impl Fn(usize, usize, &str) -> String) -> String {
     let width = |text: &str| text.chars().count();
     let mut widths: Vec<usize> = Vec::new();
     for row in rows {
@@ -14,10 +20,10 @@ pub fn aligned(indent: usize, rows: &[Vec<String>]) -> String {
         }
     }
     let mut text = String::new();
-    for row in rows {
+    for (position, row) in rows.iter().enumerate() {
         let mut line = " ".repeat(indent);
-        for (cell, widest) in row.iter().zip(&widths) {
-            line.push_str(cell);
+        for (column, (cell, widest)) in row.iter().zip(&widths).enumerate() {
+            line.push_str(&paint(position, column, cell));
             line.push_str(&" ".repeat(widest - width(cell) + 2));
         }
         text.push_str(line.trim_end());

@@ -16,6 +16,7 @@ mod deadlines;
 mod evidence;
 mod extra_runs;
 mod past_admission;
+mod plugin;
 mod pods;
 mod replicas;
 mod world;
@@ -51,6 +52,7 @@ fn trials(world: Option<&world::World>) -> Vec<Trial> {
         extra_runs::TESTS,
         past_admission::TESTS,
         replicas::TESTS,
+        plugin::TESTS,
     ]
     .concat()
     .into_iter()

@@ -76,6 +76,10 @@ impl World {
         self.plane.kubectl()
     }
 
+    pub fn plane(&self) -> &ControlPlane {
+        &self.plane
+    }
+
     /// Ends the controller-manager of a world of one's own: no slot fires, and no Job gets a pod.
     pub fn stop_controller_manager(&self) {
         self.plane.stop_controller_manager();

@@ -1,0 +1,237 @@
+//! Reads policies page by page: what is not needed of a page is gone before the next one is asked for.
+
+use kube::{
+    Resource,
+    api::{ListParams, ObjectMeta, Request},
+};
+use mapa_refresh_crds::{MapaRefreshPolicy, MapaRefreshPolicySpec, MapaRefreshPolicyStatus};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{cluster::Cluster, error::PluginError};
+
+/// Policies of a page.
+const PAGE: u32 = 500;
+
+/// A policy, or why it is not understood.
+#[derive(Clone, Debug)]
+pub enum Listed {
+    /// A policy.
+    Policy(Box<MapaRefreshPolicy>),
+    /// An object of this namespace and name that is none this plugin understands.
+    Undecodable {
+        /// Namespace.
+        namespace: String,
+        /// Name.
+        name: String,
+        /// Where it differs.
+        reason: String,
+    },
+}
+
+/// Which policies.
+#[derive(Clone, Copy, Debug)]
+pub struct Which<'a> {
+    /// The namespace; absent: all.
+    pub namespace: Option<&'a str>,
+    /// A label selector.
+    pub selector: Option<&'a str>,
+}
+
+/// The part of a policy that is read; managed fields alone are as large as the rest.
+#[derive(Deserialize)]
+struct Item {
+    metadata: ItemMeta,
+    spec: MapaRefreshPolicySpec,
+    status: Option<MapaRefreshPolicyStatus>,
+}
+
+#[derive(Deserialize)]
+struct ItemMeta {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    generation: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct Page<T> {
+    metadata: PageMeta,
+    items: Vec<T>,
+}
+
+#[derive(Deserialize)]
+struct PageMeta {
+    #[serde(rename = "continue")]
+    next: Option<String>,
+}
+
+impl From<Item> for Listed {
+    fn from(item: Item) -> Self {
+        let Item { metadata, spec, status } = item;
+        Self::Policy(Box::new(MapaRefreshPolicy {
+            metadata: ObjectMeta {
+                name: metadata.name,
+                namespace: metadata.namespace,
+                uid: metadata.uid,
+                generation: metadata.generation,
+                ..ObjectMeta::default()
+            },
+            spec,
+            status,
+        }))
+    }
+}
+
+impl Listed {
+    /// Reads one object, whatever it is.
+    #[must_use]
+    pub fn of(object: Value) -> Self {
+        let text = |pointer: &str| {
+            object
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
+        match serde_json::from_value::<Item>(object) {
+            Ok(item) => item.into(),
+            Err(error) => Self::Undecodable {
+                namespace,
+                name,
+                reason: error.to_string(),
+            },
+        }
+    }
+}
+
+/// Reads one page; returns what the next one is asked for by.
+fn read(page: &str) -> Result<(Vec<Listed>, Option<String>), serde_json::Error> {
+    let (items, meta) = match serde_json::from_str::<Page<Item>>(page) {
+        Ok(page) => (page.items.into_iter().map(Listed::from).collect(), page.metadata),
+        // One of them is not understood: each by itself, which takes longer.
+        Err(_) => {
+            let page: Page<Value> = serde_json::from_str(page)?;
+            (page.items.into_iter().map(Listed::of).collect(), page.metadata)
+        }
+    };
+    Ok((items, meta.next.filter(|next| !next.is_empty())))
+}
+
+impl Cluster {
+    /// Hands every policy that `which` means to `take`, in the order of namespace and name.
+    ///
+    /// # Errors
+    /// The cluster does not answer, or with what is no list. What was taken until then stays taken.
+    pub async fn each_policy(&self, which: Which<'_>, mut take: impl FnMut(Listed)) -> Result<(), PluginError> {
+        const ACTION: &str = "list the policies";
+        let request = Request::new(MapaRefreshPolicy::url_path(&(), which.namespace));
+        let mut page = ListParams {
+            label_selector: which.selector.map(str::to_owned),
+            ..ListParams::default().limit(PAGE)
+        };
+        loop {
+            let asked = request.list(&page).map_err(|error| PluginError::Api {
+                action: ACTION.to_owned(),
+                reason: error.to_string(),
+            })?;
+            let answer = self
+                .client
+                .request_text(asked)
+                .await
+                .map_err(|error| PluginError::of(ACTION, error))?;
+            let (policies, next) = read(&answer).map_err(|error| PluginError::Undecodable {
+                action: ACTION.to_owned(),
+                reason: error.to_string(),
+            })?;
+            drop(answer);
+            policies.into_iter().for_each(&mut take);
+            match next {
+                Some(token) => page.continue_token = Some(token),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// The policy `name` of the namespace, as the API server keeps it.
+    ///
+    /// # Errors
+    /// There is none (with names that may have been meant), or the cluster does not answer.
+    pub async fn object(&self, name: &str) -> Result<Value, PluginError> {
+        // As a name in the path of the request it could mean something else.
+        if !name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+            || name.is_empty()
+        {
+            return Err(PluginError::NoSuchPolicy {
+                namespace: self.namespace.clone(),
+                name: name.to_owned(),
+                nearest: Vec::new(),
+            });
+        }
+        let request = Request::new(MapaRefreshPolicy::url_path(&(), Some(&self.namespace)));
+        let asked = request
+            .get(name, &Default::default())
+            .map_err(|error| PluginError::Api {
+                action: "read the policy".to_owned(),
+                reason: error.to_string(),
+            })?;
+        match self.client.request::<Value>(asked).await {
+            Ok(object) => Ok(object),
+            Err(error) => Err(self.about_policy(name, error).await),
+        }
+    }
+
+    /// The same, understood.
+    ///
+    /// # Errors
+    /// As [`Cluster::object`], or it is no policy that this plugin understands.
+    pub async fn policy(&self, name: &str) -> Result<MapaRefreshPolicy, PluginError> {
+        let object = self.object(name).await?;
+        serde_json::from_value(object).map_err(|error| PluginError::Undecodable {
+            action: format!("read the policy {}/{name}", self.namespace),
+            reason: error.to_string(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(name: &str, interval: Value) -> Value {
+        serde_json::json!({
+            "metadata": { "name": name, "namespace": "radar" },
+            "spec": {
+                "intervalMinutes": interval,
+                "database": { "secretRef": { "name": "d" } },
+                "cache": { "secretRef": { "name": "c" } },
+            },
+        })
+    }
+
+    #[test]
+    fn a_policy_that_is_not_understood_is_named_and_does_not_hide_the_others() {
+        let page = serde_json::json!({
+            "metadata": { "continue": "next" },
+            "items": [policy("a", 10.into()), policy("b", "ten".into()), policy("c", 5.into())],
+        });
+        let (listed, next) = read(&page.to_string()).unwrap();
+        assert_eq!(next.as_deref(), Some("next"));
+        assert!(matches!(&listed[0], Listed::Policy(policy) if policy.spec.interval_minutes == 10));
+        assert!(
+            matches!(&listed[1], Listed::Undecodable { name, reason, .. } if name == "b" && reason.contains("ten"))
+        );
+        assert!(matches!(&listed[2], Listed::Policy(_)));
+    }
+
+    #[test]
+    fn the_last_page_names_no_next() {
+        for continued in [serde_json::json!({}), serde_json::json!({ "continue": "" })] {
+            let page = serde_json::json!({ "metadata": continued, "items": [] });
+            assert_eq!(read(&page.to_string()).unwrap().1, None);
+        }
+    }
+}

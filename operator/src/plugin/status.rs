@@ -1,0 +1,350 @@
+//! `kubectl mapa status`: the policies with the age of their data, now.
+
+use std::{collections::BTreeMap, pin::pin, time::Duration};
+
+use futures::StreamExt;
+use k8s_openapi::jiff::Timestamp;
+use kube::{
+    Api, ResourceExt,
+    core::DeserializeGuard,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event, watcher},
+    },
+};
+use mapa_refresh_crds::MapaRefreshPolicy;
+use serde::Serialize;
+
+use super::{
+    NOT_WELL, WELL,
+    arguments::StatusArguments,
+    cluster::Cluster,
+    error::PluginError,
+    output::Format,
+    policies::{Listed, Which},
+    standing::{Facts, Standing, Word},
+    terminal::{Mood, duration, is_terminal, print, redraw, remark, shortened},
+};
+use crate::text_table::{painted, row};
+
+/// Longest explanation in a table that is not wide, in bytes.
+const SHORT: usize = 90;
+
+/// Between two drawings on a terminal: ages are told in seconds.
+const REDRAW: Duration = Duration::from_secs(1);
+
+/// The answer, as programs read it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    at: String,
+    policies: Vec<Standing>,
+}
+
+/// Prints the policies, once or until Ctrl-C.
+///
+/// # Errors
+/// The cluster does not answer, or a named policy does not exist.
+pub async fn run(cluster: &Cluster, asked: &StatusArguments) -> Result<u8, PluginError> {
+    if asked.watch {
+        return watch(cluster, asked).await;
+    }
+    let facts = read(cluster, asked).await?;
+    let now = Timestamp::now();
+    if facts.is_empty() {
+        remark(&none(cluster, asked));
+    }
+    print(&drawn(facts.iter(), asked, now))?;
+    Ok(exit_code(facts.iter(), now))
+}
+
+async fn read(cluster: &Cluster, asked: &StatusArguments) -> Result<Vec<Facts>, PluginError> {
+    let now = Timestamp::now();
+    let mut facts = Vec::new();
+    if asked.names.is_empty() {
+        cluster
+            .each_policy(which(cluster, asked), |listed| facts.push(Facts::of(&listed, now)))
+            .await?;
+    }
+    for name in &asked.names {
+        facts.push(Facts::of(&Listed::of(cluster.object(name).await?), now));
+    }
+    Ok(facts)
+}
+
+fn which<'a>(cluster: &'a Cluster, asked: &'a StatusArguments) -> Which<'a> {
+    Which {
+        namespace: (!asked.all_namespaces).then_some(cluster.namespace.as_str()),
+        selector: asked.selector.as_deref(),
+    }
+}
+
+fn none(cluster: &Cluster, asked: &StatusArguments) -> String {
+    let of = asked
+        .selector
+        .as_ref()
+        .map_or_else(String::new, |selector| format!(" with {selector}"));
+    if asked.all_namespaces {
+        format!("no policies{of}")
+    } else {
+        format!(
+            "no policies{of} in namespace {}; -A lists those of all",
+            cluster.namespace
+        )
+    }
+}
+
+/// [`WELL`] only if there is a policy and all are compliant.
+fn exit_code<'a>(facts: impl ExactSizeIterator<Item = &'a Facts>, now: Timestamp) -> u8 {
+    let any = facts.len() > 0;
+    if facts
+        .map(|facts| facts.at(now).compliant)
+        .all(|compliant| compliant == Word::True)
+        && any
+    {
+        WELL
+    } else {
+        NOT_WELL
+    }
+}
+
+fn drawn<'a>(facts: impl Iterator<Item = &'a Facts>, asked: &StatusArguments, now: Timestamp) -> String {
+    let answer = Answer {
+        at: now.to_string(),
+        policies: facts.map(|facts| facts.at(now)).collect(),
+    };
+    asked.output.render(&answer, |answer| {
+        table(&answer.policies, asked.all_namespaces, asked.output == Format::Wide)
+    })
+}
+
+/// A column: its heading, and its cell of a policy.
+type Column = (&'static str, fn(&Standing) -> String);
+
+const NAMESPACE: Column = ("NAMESPACE", |policy| policy.namespace.clone());
+const NARROW: [Column; 6] = [
+    ("NAME", |policy| policy.name.clone()),
+    (COMPLIANT, |policy| policy.compliant.to_string()),
+    ("DATA-AGE", |policy| seconds(policy.data_age_seconds)),
+    ("LIMIT", |policy| {
+        seconds(Some(policy.limit_seconds).filter(|limit| *limit > 0))
+    }),
+    ("WORST-AGE", |policy| seconds(policy.worst_data_age_seconds)),
+    ("NEXT-RUN", |policy| {
+        if policy.suspended {
+            "suspended".to_owned()
+        } else {
+            seconds(policy.next_run_in_seconds)
+        }
+    }),
+];
+const WIDE: [Column; 7] = [
+    ("WORST-CASE", |policy| seconds(policy.worst_case_data_age_seconds)),
+    ("READY", |policy| word(policy.ready.as_ref().map(|ready| ready.status))),
+    ("AT-RISK", |policy| {
+        word(policy.at_risk.as_ref().map(|risk| risk.status))
+    }),
+    ("FEASIBLE", |policy| {
+        word(policy.feasible.as_ref().map(|feasible| feasible.status))
+    }),
+    ("FAILURES", |policy| policy.consecutive_failures.to_string()),
+    ("BREACHES", |policy| {
+        policy
+            .breaches
+            .map_or_else(|| "-".to_owned(), |count| count.to_string())
+    }),
+    ("COMPLIANT-UNTIL", |policy| {
+        policy.compliant_until.clone().unwrap_or_else(|| "-".to_owned())
+    }),
+];
+const COMPLIANT: &str = "COMPLIANT";
+
+fn seconds(seconds: Option<i64>) -> String {
+    seconds.map_or_else(|| "-".to_owned(), duration)
+}
+
+fn word(word: Option<Word>) -> String {
+    word.map_or_else(|| "-".to_owned(), |word| word.to_string())
+}
+
+fn why(policy: &Standing, wide: bool) -> String {
+    match policy.why_not() {
+        Some((reason, "")) => reason,
+        Some((reason, message)) if wide => format!("{reason}: {message}"),
+        Some((reason, message)) => format!("{reason}: {}", shortened(message, SHORT)),
+        None => String::new(),
+    }
+}
+
+fn table(policies: &[Standing], all_namespaces: bool, wide: bool) -> String {
+    if policies.is_empty() {
+        return String::new();
+    }
+    let columns: Vec<Column> = all_namespaces
+        .then_some(NAMESPACE)
+        .into_iter()
+        .chain(NARROW)
+        .chain(wide.then_some(WIDE).into_iter().flatten())
+        .collect();
+    let mut heading: Vec<String> = columns.iter().map(|(heading, _)| (*heading).to_owned()).collect();
+    heading.extend(row(["WHY-NOT"]));
+    let compliant = heading.iter().position(|heading| heading == COMPLIANT);
+    let mut rows = vec![heading];
+    for policy in policies {
+        let mut cells: Vec<String> = columns.iter().map(|(_, cell)| cell(policy)).collect();
+        cells.push(why(policy, wide));
+        rows.push(cells);
+    }
+    painted(0, &rows, |line, column, cell| {
+        let policy = line.checked_sub(1).and_then(|line| policies.get(line));
+        match policy {
+            Some(policy) if Some(column) == compliant => policy.compliant.mood().paint(cell),
+            _ => Mood::Plain.paint(cell),
+        }
+    })
+}
+
+/// Goes on until Ctrl-C: the list, then what changes of it.
+async fn watch(cluster: &Cluster, asked: &StatusArguments) -> Result<u8, PluginError> {
+    if matches!(asked.output, Format::Json | Format::Yaml) {
+        return Err(PluginError::Usage(
+            "--watch draws tables: use -o table or wide, or `kubectl get mapa-refresh --watch -o json`",
+        ));
+    }
+    // What keeps a list from being read is told now; a watch would try again for ever.
+    let first = read(cluster, asked).await?;
+    let mut shown: BTreeMap<(String, String), Facts> = first.into_iter().map(|facts| (facts.key(), facts)).collect();
+    let api: Api<DeserializeGuard<MapaRefreshPolicy>> = match which(cluster, asked).namespace {
+        Some(namespace) => Api::namespaced(cluster.client.clone(), namespace),
+        None => Api::all(cluster.client.clone()),
+    };
+    let mut config = watcher::Config::default().page_size(500);
+    if let Some(selector) = &asked.selector {
+        config = config.labels(selector);
+    }
+    let mut events = pin!(watcher(api, config).default_backoff());
+    let mut listed = BTreeMap::new();
+    let terminal = is_terminal();
+    let mut tick = tokio::time::interval(REDRAW);
+    let mut interrupted = pin!(tokio::signal::ctrl_c());
+    let wanted = |policy: &DeserializeGuard<MapaRefreshPolicy>| {
+        asked.names.is_empty() || asked.names.contains(&policy.name_any())
+    };
+    if terminal {
+        print("\x1b[2J")?;
+    } else {
+        print(&drawn(shown.values(), asked, Timestamp::now()))?;
+    }
+    let mut settled = false;
+    loop {
+        let now = Timestamp::now();
+        tokio::select! {
+            _ = &mut interrupted => return Ok(exit_code(shown.values(), now)),
+            _ = tick.tick(), if terminal => {
+                let heading = format!("{}  Ctrl-C ends\n\n", crate::conditions::whole_seconds(now).0);
+                let body = if shown.is_empty() { none(cluster, asked) } else { drawn(shown.values(), asked, now) };
+                print(&redraw(&format!("{heading}{body}")))?;
+            }
+            event = events.next() => {
+                let changed = match event {
+                    Some(Ok(Event::Init)) => { listed.clear(); false }
+                    Some(Ok(Event::InitApply(policy))) => {
+                        if wanted(&policy) {
+                            let facts = facts_of(policy, now);
+                            listed.insert(facts.key(), facts);
+                        }
+                        false
+                    }
+                    Some(Ok(Event::InitDone)) => {
+                        shown = std::mem::take(&mut listed);
+                        // The first list says what was printed already.
+                        std::mem::replace(&mut settled, true)
+                    }
+                    Some(Ok(Event::Apply(policy))) if wanted(&policy) => {
+                        let facts = facts_of(policy, now);
+                        shown.insert(facts.key(), facts);
+                        true
+                    }
+                    Some(Ok(Event::Delete(policy))) => shown.remove(&(policy.namespace().unwrap_or_default(), policy.name_any())).is_some(),
+                    Some(Ok(Event::Apply(_))) => false,
+                    Some(Err(error)) => {
+                        if !terminal {
+                            remark(&format!("the watch was interrupted and starts again: {}", shortened(&error.to_string(), SHORT)));
+                        }
+                        false
+                    }
+                    None => return Ok(exit_code(shown.values(), now)),
+                };
+                if changed && !terminal {
+                    print(&format!("\n{}", drawn(shown.values(), asked, now)))?;
+                }
+            }
+        }
+    }
+}
+
+fn facts_of(policy: DeserializeGuard<MapaRefreshPolicy>, now: Timestamp) -> Facts {
+    let (namespace, name) = (policy.namespace().unwrap_or_default(), policy.name_any());
+    let listed = match policy.0 {
+        Ok(policy) => Listed::Policy(Box::new(policy)),
+        Err(invalid) => Listed::Undecodable {
+            namespace,
+            name,
+            reason: invalid.error,
+        },
+    };
+    Facts::of(&listed, now)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn facts(name: &str, status: &str) -> Facts {
+        let now = "2026-11-23T10:01:00Z".parse().unwrap();
+        Facts::of(
+            &Listed::of(json!({
+                "metadata": { "namespace": "radar", "name": name },
+                "spec": {
+                    "intervalMinutes": 10,
+                    "database": { "kind": "postgresql", "secretRef": { "name": "d" } },
+                    "cache": { "secretRef": { "name": "c" } },
+                },
+                "status": {
+                    "dataAsOf": "2026-11-23T10:00:00Z",
+                    "compliantUntil": "2026-11-23T10:30:00Z",
+                    "conditions": [{ "type": "Compliant", "status": status, "reason": "Because", "message": "so", "lastTransitionTime": "2026-11-23T10:00:00Z" }],
+                },
+            })),
+            now,
+        )
+    }
+
+    #[test]
+    fn the_exit_code_is_0_only_when_there_is_a_policy_and_every_one_is_compliant() {
+        let now = "2026-11-23T10:01:00Z".parse().unwrap();
+        let code = |all: &[Facts], now| exit_code(all.iter(), now);
+        assert_eq!(code(&[facts("a", "True"), facts("b", "True")], now), WELL);
+        assert_eq!(code(&[facts("a", "True"), facts("b", "False")], now), NOT_WELL);
+        assert_eq!(code(&[facts("a", "Unknown")], now), NOT_WELL);
+        assert_eq!(code(&[], now), NOT_WELL);
+        assert_eq!(
+            code(&[facts("a", "True")], "2026-11-23T10:31:00Z".parse().unwrap()),
+            NOT_WELL
+        );
+    }
+
+    #[test]
+    fn a_row_tells_the_age_now_and_why_not() {
+        let now = "2026-11-23T10:12:34Z".parse().unwrap();
+        let policies = [facts("roraima", "True").at(now), facts("acre", "False").at(now)];
+        let text = anstream::adapter::strip_str(&table(&policies, true, false)).to_string();
+        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[0][..3], ["NAMESPACE", "NAME", "COMPLIANT"]);
+        assert_eq!(lines[1][..5], ["radar", "roraima", "True", "12m34s", "30m"]);
+        assert_eq!(lines[2].last(), Some(&"so"));
+        assert!(text.contains("Because: so"), "{text}");
+    }
+}

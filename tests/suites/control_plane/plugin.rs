@@ -1,0 +1,708 @@
+//! `kubectl mapa`: the real binary against the real API server, and once through the real kubectl.
+
+use std::{
+    ffi::OsStr,
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use mapa_refresh_tests::{
+    cargo,
+    process::Process,
+    wait::{self, Look},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    pods::{self, TASKS},
+    world::{ON_SCHEDULE_ALONE, Tenant, Test, World},
+};
+
+pub const TESTS: &[Test] = &[
+    (
+        "plugin_status_tells_the_age_and_its_exit_code_says_whether_all_are_compliant",
+        status,
+    ),
+    (
+        "plugin_status_takes_compliant_true_past_its_proof_for_unknown",
+        silent_operator,
+    ),
+    ("plugin_status_watch_prints_again_when_a_policy_changes", watch),
+    (
+        "plugin_status_of_10000_policies_works_for_less_than_a_second_in_less_than_50_mb",
+        ten_thousand,
+    ),
+    ("plugin_runs_tells_attempts_errors_and_durations_of_each_run", runs),
+    ("plugin_trigger_waits_until_published_or_failed", trigger),
+    (
+        "plugin_trigger_says_that_nobody_took_the_request",
+        trigger_without_operator,
+    ),
+    ("plugin_explain_sums_what_the_operator_sums", explain),
+    (
+        "plugin_doctor_names_what_is_broken_with_its_remedy_and_passes_once_it_is_mended",
+        doctor,
+    ),
+    ("plugin_says_what_is_missing_before_anything_works", nothing_works),
+    ("plugin_is_found_and_completed_by_kubectl", through_kubectl),
+];
+
+fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| cargo::binary("mapa-refresh-operator", "kubectl-mapa").unwrap())
+}
+
+fn command(kubeconfig: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command
+        .args(arguments)
+        .env("KUBECONFIG", kubeconfig)
+        .stdin(Stdio::null());
+    command
+}
+
+/// What the plugin said, and its exit code.
+#[derive(Debug)]
+struct Said {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Said {
+    fn of(output: &Output) -> Self {
+        Self {
+            code: output.status.code().unwrap(),
+            stdout: String::from_utf8(output.stdout.clone()).unwrap(),
+            stderr: String::from_utf8(output.stderr.clone()).unwrap(),
+        }
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+fn mapa_as(kubeconfig: &Path, arguments: &[&str]) -> Said {
+    let said = Said::of(&command(kubeconfig, arguments).output().unwrap());
+    assert!(
+        !said.stdout.contains('\u{1b}'),
+        "no colours where there is no terminal: {said:?}"
+    );
+    said
+}
+
+/// The plugin in the tenant's namespace, as the admin.
+fn mapa(world: &World, tenant: &Tenant, arguments: &[&str]) -> Said {
+    let all: Vec<&str> = arguments.iter().copied().chain(["-n", &tenant.namespace]).collect();
+    mapa_as(world.plane().kubeconfig(), &all)
+}
+
+fn started(world: &World, tenant: &Tenant, arguments: &[&str]) -> std::process::Child {
+    let all: Vec<&str> = arguments.iter().copied().chain(["-n", &tenant.namespace]).collect();
+    command(world.plane().kubeconfig(), &all)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn published(tenant: &Tenant) {
+    tenant.apply("roraima", ON_SCHEDULE_ALONE);
+    tenant.wait_for_condition("roraima", "Ready", "True", "Reconciled");
+    pods::run_all(tenant, "1");
+    tenant.wait_for_condition("roraima", "Compliant", "True", "Fresh");
+}
+
+fn status(world: &World) {
+    let tenant = world.tenant("plugin-status");
+    published(&tenant);
+    let said = mapa(world, &tenant, &["status", "-o", "json"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let policy = said.json()["policies"][0].clone();
+    assert_eq!(
+        (&policy["name"], &policy["compliant"]),
+        (&json!("roraima"), &json!("True"))
+    );
+    assert!(
+        (0..60).contains(&policy["dataAgeSeconds"].as_i64().unwrap()),
+        "{policy}"
+    );
+    assert_eq!(policy["limitSeconds"], 1_800);
+    assert!(
+        (0..=1_800).contains(&policy["nextRunInSeconds"].as_i64().unwrap()),
+        "{policy}"
+    );
+
+    tenant.apply("acre", ON_SCHEDULE_ALONE);
+    tenant.wait_for_condition("acre", "Compliant", "False", "NeverPublished");
+    let said = mapa(world, &tenant, &["status"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    let row = |name: &str| {
+        said.stdout
+            .lines()
+            .find(|line| line.starts_with(name))
+            .unwrap()
+            .to_owned()
+    };
+    assert!(row("acre").contains("False") && row("acre").contains("NeverPublished: nothing was published yet"));
+    assert!(
+        row("roraima").contains("True") && row("roraima").contains("30m"),
+        "{said:?}"
+    );
+    assert_eq!(mapa(world, &tenant, &["status", "roraima"]).code, 0);
+    let wide = mapa(world, &tenant, &["status", "-o", "wide"]);
+    assert!(wide.stdout.contains("COMPLIANT-UNTIL"), "{wide:?}");
+    let yaml = mapa(world, &tenant, &["status", "roraima", "-o", "yaml"]);
+    assert!(
+        yaml.stdout.contains("compliant: 'True'") || yaml.stdout.contains("compliant: \"True\""),
+        "{yaml:?}"
+    );
+
+    let said = mapa(world, &tenant, &["status", "rorama"]);
+    assert_eq!(said.code, 2);
+    assert!(said.stderr.contains("did you mean roraima?"), "{said:?}");
+    let said = mapa(world, &tenant, &["status", "-l", "utility=none"]);
+    assert_eq!(
+        (said.code, said.stdout.as_str()),
+        (1, ""),
+        "nothing is not well: {said:?}"
+    );
+    assert_eq!(mapa(world, &tenant, &["status", "roraima", "-A"]).code, 2);
+}
+
+fn silent_operator(world: &World) {
+    let mut tenant = world.tenant("plugin-silent");
+    published(&tenant);
+    tenant.kill_operator();
+    assert_eq!(mapa(world, &tenant, &["status"]).code, 0);
+    let past = (Timestamp::now() - SignedDuration::from_secs(5)).to_string();
+    let patch = json!({ "status": { "compliantUntil": past } }).to_string();
+    tenant.run(&[
+        "patch",
+        "mapa-refresh",
+        "roraima",
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        &patch,
+    ]);
+    let said = mapa(world, &tenant, &["status", "-o", "json"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    let policy = &said.json()["policies"][0];
+    assert_eq!(
+        (&policy["compliant"], &policy["reason"]),
+        (&json!("Unknown"), &json!("OperatorSilent"))
+    );
+}
+
+fn watch(world: &World) {
+    let tenant = world.tenant("plugin-watch");
+    tenant.apply("roraima", ON_SCHEDULE_ALONE);
+    tenant.wait_for_condition("roraima", "Compliant", "False", "NeverPublished");
+    let command = command(
+        world.plane().kubeconfig(),
+        &["status", "--watch", "-n", &tenant.namespace],
+    );
+    let mut process = Process::start("plugin-watch", &command, world.plane().folder()).unwrap();
+    let said = |process: &Process, what: &str| {
+        tenant.wait(&format!("the watch to say {what}"), || {
+            let log = process.log();
+            let last = log
+                .lines()
+                .rfind(|line| line.starts_with("roraima"))
+                .unwrap_or_default();
+            Look::when(last.contains(what), log.clone())
+        });
+    };
+    said(&process, "NeverPublished");
+    pods::run_all(&tenant, "1");
+    said(&process, "True");
+    process.signal(nix::sys::signal::Signal::SIGINT);
+    process.wait(Duration::from_secs(10));
+    let end = process.check().unwrap_err().to_string();
+    assert!(end.contains("exit status: 0"), "the last state is its exit code: {end}");
+    let said = mapa(world, &tenant, &["status", "--watch", "-o", "json"]);
+    assert_eq!(said.code, 2, "{said:?}");
+}
+
+/// Pages of policies as large as they get in a year, served as fast as can be: what is measured is the plugin.
+fn ten_thousand(world: &World) {
+    const POLICIES: usize = 10_000;
+    let tenant = world.tenant("plugin-many");
+    published(&tenant);
+    let policy: Value =
+        serde_json::from_str(&tenant.run(&["get", "mapa-refresh", "roraima", "-o", "json", "--show-managed-fields"]))
+            .unwrap();
+    let bytes = policy.to_string().len();
+    let pages: Vec<String> = (0..POLICIES / 500)
+        .map(|page| {
+            let items: Vec<Value> = (0..500)
+                .map(|item| {
+                    let mut policy = policy.clone();
+                    policy["metadata"]["name"] = format!("utility-{:05}", page * 500 + item).into();
+                    policy
+                })
+                .collect();
+            let next = if page + 1 < POLICIES / 500 { format!("{}", page + 1) } else { String::new() };
+            json!({ "kind": "MapaRefreshPolicyList", "apiVersion": "mapa.radar.dev/v1", "metadata": { "continue": next }, "items": items })
+                .to_string()
+        })
+        .collect();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let kubeconfig = world.plane().folder().join("many.kubeconfig");
+    let server = format!("http://{}", listener.local_addr().unwrap());
+    std::fs::write(&kubeconfig, kubeconfig_of(&server)).unwrap();
+    // It ends with this process, as the sockets that it waits for do.
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            serve(connection.unwrap(), &pages);
+        }
+    });
+    let started = Instant::now();
+    let mut child = command(&kubeconfig, &["status", "-A"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    // More does not fit into the pipe: the plugin waits with everything that it has in memory.
+    let mut table = vec![0; 1];
+    stdout.read_exact(&mut table).unwrap();
+    let (peak, worked) = (peak_kilobytes(child.id()), processor_time(child.id()));
+    stdout.read_to_end(&mut table).unwrap();
+    let code = child.wait().unwrap().code();
+    let took = started.elapsed();
+    println!(
+        "{POLICIES} policies of {bytes} bytes: {} ms, of the processor {} ms, {peak} kB",
+        took.as_millis(),
+        worked.as_millis()
+    );
+    assert_eq!(String::from_utf8(table).unwrap().lines().count(), POLICIES + 1);
+    assert_eq!(code, Some(0), "each is a copy of one that is compliant");
+    assert!(peak < 50 * 1024, "{peak} kB");
+    // Others may want the processor, too.
+    assert!(worked < Duration::from_secs(1), "{worked:?}");
+}
+
+fn kubeconfig_of(server: &str) -> String {
+    json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{ "name": "c", "cluster": { "server": server } }],
+        "users": [{ "name": "u", "user": {} }],
+        "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }],
+    })
+    .to_string()
+}
+
+/// Answers the requests of one connection with the page that each asks for.
+fn serve(mut connection: TcpStream, pages: &[String]) {
+    let mut reader = BufReader::new(connection.try_clone().unwrap());
+    loop {
+        let mut head = String::new();
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                return;
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+            head.push_str(&line);
+        }
+        let page = head.split_once("continue=").map_or(0, |(_, rest)| {
+            rest.chars()
+                .take_while(char::is_ascii_digit)
+                .collect::<String>()
+                .parse()
+                .unwrap_or(0)
+        });
+        let body = &pages[page];
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        if connection
+            .write_all(answer.as_bytes())
+            .and_then(|()| connection.write_all(body.as_bytes()))
+            .is_err()
+        {
+            return;
+        }
+    }
+}
+
+fn peak_kilobytes(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// What the process has worked, in the kernel's hundredths of a second.
+fn processor_time(process: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    Duration::from_millis(ticks * 10)
+}
+
+fn runs(world: &World) {
+    let tenant = world.tenant("plugin-runs");
+    published(&tenant);
+    let said = mapa(world, &tenant, &["runs", "roraima", "-o", "json"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let answer = said.json();
+    let runs = answer["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 3, "{answer}");
+    assert_eq!(
+        (&runs[0]["task"], &runs[0]["result"]),
+        (&json!("refresh-mv-portal"), &json!("Succeeded"))
+    );
+    assert_eq!(
+        (&runs[0]["attempts"], &runs[0]["durationSeconds"], &runs[0]["records"]),
+        (&json!(2), &json!(2), &json!(305))
+    );
+    assert_eq!(runs[0]["reportedAttempts"][0]["code"], "57P03");
+
+    pods::start(&tenant, TASKS[0].0, "broken");
+    let said = mapa(world, &tenant, &["runs", "roraima", "-o", "json"]);
+    let run = said.json()["runs"][0].clone();
+    assert_eq!((&run["job"], &run["result"]), (&json!("broken"), &json!("Running")));
+    pods::fail(&tenant, "broken");
+    tenant.wait("the failure to be counted", || {
+        let failures = pods::task(&tenant.policy("roraima"), TASKS[0].0)["consecutiveFailures"].clone();
+        Look::when(failures == 1, failures)
+    });
+    let said = mapa(world, &tenant, &["runs", "roraima", "--last", "1"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    let row = said.stdout.lines().find(|line| line.starts_with("broken")).unwrap();
+    assert!(
+        row.contains("Failed") && row.contains("57P03: the database starts"),
+        "{row}"
+    );
+    assert!(
+        !said.stdout.contains("refresh-mv-portal-1 "),
+        "the newest alone: {}",
+        said.stdout
+    );
+    assert_eq!(mapa(world, &tenant, &["runs", "nobody"]).code, 2);
+}
+
+/// Ends each Job of the request as soon as it has a pod, the view's with a failure if `failing`.
+fn carry_out(tenant: &Tenant, before: &Value, failing: bool) {
+    let id = tenant.wait("the request to be taken", || {
+        let id = tenant.policy("roraima")["status"]["request"]["id"].clone();
+        Look::when(id.is_string() && id != *before, id)
+    });
+    for (task, _) in TASKS {
+        let job = format!("roraima-{task}-{}", id.as_str().unwrap());
+        if failing {
+            return pods::fail(tenant, &job);
+        }
+        pods::succeed(tenant, task, &job);
+    }
+}
+
+fn trigger(world: &World) {
+    let tenant = world.tenant("plugin-trigger");
+    published(&tenant);
+    for (failing, code, word) in [
+        (false, 0, "published: the data is"),
+        (true, 1, "57P03: the database starts"),
+    ] {
+        let before = tenant.policy("roraima")["status"]["request"]["id"].clone();
+        let child = started(world, &tenant, &["trigger", "roraima", "--wait", "--timeout", "60s"]);
+        carry_out(&tenant, &before, failing);
+        let said = Said::of(&child.wait_with_output().unwrap());
+        assert_eq!(said.code, code, "{said:?}");
+        assert!(format!("{}{}", said.stdout, said.stderr).contains(word), "{said:?}");
+        assert!(
+            said.stderr
+                .contains("running: refresh-mv-portal; then: refresh-mapa-cache"),
+            "{said:?}"
+        );
+    }
+}
+
+fn trigger_without_operator(world: &World) {
+    let mut tenant = world.tenant("plugin-untaken");
+    published(&tenant);
+    tenant.kill_operator();
+    let said = mapa(world, &tenant, &["trigger", "roraima"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let asked = tenant.policy("roraima")["metadata"]["annotations"]["mapa.radar.dev/requestedAt"].clone();
+    assert!(said.stdout.contains(asked.as_str().unwrap()), "{said:?}");
+    let said = mapa(world, &tenant, &["trigger", "roraima", "--wait", "--timeout", "1s"]);
+    assert_eq!(said.code, 3, "{said:?}");
+    assert!(
+        said.stderr.contains("has not taken the request") && said.stderr.contains("doctor"),
+        "{said:?}"
+    );
+    assert_eq!(mapa(world, &tenant, &["trigger", "nobody"]).code, 2);
+}
+
+fn explain(world: &World) {
+    let tenant = world.tenant("plugin-explain");
+    published(&tenant);
+    for suffix in ["2", "3"] {
+        pods::run_all(&tenant, suffix);
+    }
+    tenant.wait("three runs of each task", || {
+        let policy = tenant.policy("roraima");
+        let runs: Vec<Value> = TASKS
+            .iter()
+            .map(|(task, _)| pods::task(&policy, task)["totalRuns"].clone())
+            .collect();
+        Look::when(runs.iter().all(|runs| runs == 3), runs)
+    });
+    let feasible = crate::world::condition(&tenant.policy("roraima"), "Feasible");
+    let said = mapa(world, &tenant, &["explain", "roraima", "-o", "json"]);
+    let answer = said.json();
+    assert_eq!(
+        answer["feasible"]["message"], feasible["message"],
+        "the operator's sum is the plugin's"
+    );
+    assert_eq!(answer["feasible"]["reason"], feasible["reason"]);
+    assert_eq!(answer["paces"][0]["observedRuns"], 3, "{answer}");
+    assert_eq!(said.code, if feasible["status"] == "True" { 0 } else { 1 });
+    let said = mapa(world, &tenant, &["explain", "roraima"]);
+    assert!(
+        said.stdout.contains("Paces: the 95th percentile") && said.stdout.contains("worst age, of 1800 s"),
+        "{said:?}"
+    );
+}
+
+/// The check of `subject`.
+fn check(report: &Value, subject: &str) -> Value {
+    let checks = report["checks"].as_array().unwrap();
+    let found = checks
+        .iter()
+        .find(|check| check["subject"].as_str().unwrap().starts_with(subject));
+    found
+        .cloned()
+        .unwrap_or_else(|| panic!("no check of {subject}: {report:#}"))
+}
+
+fn doctor(world: &World) {
+    let tenant = world.tenant("plugin-doctor");
+    let namespace = tenant.namespace.clone();
+    let example = tenant.example("roraima");
+    tenant
+        .kubectl
+        .apply(&example.secret("radar-database", &[("username", "u"), ("password", "hush-hush")]))
+        .unwrap();
+    published(&tenant);
+    let ask = |kubeconfig: &Path| {
+        mapa_as(
+            kubeconfig,
+            &[
+                "doctor",
+                "-n",
+                &namespace,
+                "--operator-namespace",
+                &namespace,
+                "-o",
+                "json",
+            ],
+        )
+    };
+
+    // A person who may read policies and nothing else of the cluster.
+    let pki = world.plane().pki();
+    pki.issue("plugin-reader", "plugin-reader", "readers", &[]).unwrap();
+    let reader = pki.kubeconfig("plugin-reader", &world.plane().server()).unwrap();
+    tenant.run(&[
+        "create",
+        "role",
+        "reader",
+        "--verb=get,list,watch",
+        "--resource=maparefreshpolicies.mapa.radar.dev",
+    ]);
+    tenant.run(&[
+        "create",
+        "rolebinding",
+        "reader",
+        "--role=reader",
+        "--user=plugin-reader",
+    ]);
+    let report = wait::until("the role to hold", Duration::from_secs(10), || {
+        let said = ask(&reader);
+        let report = said.json();
+        let policies = report["checks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|check| check["subject"] == "policies");
+        Look::when(
+            said.code == 1 && policies && check(&report, "policies")["verdict"] == "Passed",
+            report,
+        )
+    })
+    .unwrap();
+    assert_eq!(check(&report, "CRD")["verdict"], "Unseen", "{report:#}");
+    assert_eq!(check(&report, "Secret")["verdict"], "Unseen");
+    assert_eq!(check(&report, "operator")["verdict"], "Unseen");
+    let permissions = check(&report, "your permissions");
+    assert!(
+        permissions["finding"]
+            .as_str()
+            .unwrap()
+            .contains("list pods (runs and doctor)"),
+        "{permissions}"
+    );
+
+    // The admin sees the rest.
+    let said = ask(world.plane().kubeconfig());
+    let report = said.json();
+    assert_eq!(said.code, 1, "{report:#}");
+    for (subject, verdict, finding) in [
+        ("clock here", "Passed", "within 60 s"),
+        ("CRD", "Passed", "serves v1"),
+        ("CRD schema", "Passed", "that of version"),
+        ("your permissions", "Passed", "everything"),
+        ("operator", "Failed", "there is no Lease"),
+        ("policies", "Passed", "1 of 1"),
+        ("images and pods", "Passed", "none of 3 pods"),
+    ] {
+        let check = check(&report, subject);
+        assert_eq!(check["verdict"], verdict, "{check}");
+        assert!(check["finding"].as_str().unwrap().contains(finding), "{check}");
+        assert_eq!(check["remedy"].is_string(), verdict == "Failed", "{check}");
+    }
+    let database = check(&report, &format!("Secret {namespace}/radar-database"));
+    assert_eq!(
+        (&database["verdict"], &database["finding"]),
+        (&json!("Failed"), &json!("has no key url"))
+    );
+    assert!(
+        database["remedy"].as_str().unwrap().contains("stringData"),
+        "{database}"
+    );
+    assert_eq!(
+        check(&report, &format!("Secret {namespace}/radar-cache"))["finding"],
+        "does not exist"
+    );
+    let secret = ["hush-hush", "aHVzaC1odXNo"];
+    assert!(
+        secret.iter().all(|secret| !said.stdout.contains(secret)),
+        "no value is printed"
+    );
+
+    // An image that cannot be pulled.
+    let pod = pods::start(&tenant, TASKS[0].0, "unpullable");
+    let waiting = json!({ "status": { "phase": "Pending", "containerStatuses": [{
+        "name": "job-runner", "image": "runner:1", "imageID": "", "ready": false, "restartCount": 0,
+        "state": { "waiting": { "reason": "ImagePullBackOff", "message": "no such image" } },
+    }] } });
+    pods::patch_pod(&tenant, &pod, &waiting);
+    let report = ask(world.plane().kubeconfig()).json();
+    let pods = check(&report, "images and pods");
+    assert!(
+        pods["finding"]
+            .as_str()
+            .unwrap()
+            .starts_with("ImagePullBackOff: 1 of 4 pods"),
+        "{pods}"
+    );
+
+    // Everything mended.
+    pods::succeed(&tenant, TASKS[0].0, "unpullable");
+    tenant
+        .kubectl
+        .apply(&example.secrets("postgres://database/radar", "redis://cache"))
+        .unwrap();
+    let now = format!("{:.6}", Timestamp::now());
+    let lease = format!(
+        "apiVersion: coordination.k8s.io/v1\nkind: Lease\nmetadata: {{name: mapa-refresh-operator, namespace: {namespace}}}\n\
+         spec: {{holderIdentity: pod-a, leaseDurationSeconds: 3600, renewTime: \"{now}\"}}\n"
+    );
+    tenant.kubectl.apply(&lease).unwrap();
+    tenant.wait_for_condition("roraima", "Ready", "True", "Reconciled");
+    let said = ask(world.plane().kubeconfig());
+    assert_eq!(said.code, 0, "{:#}", said.json());
+    assert_eq!(said.json()["healthy"], true);
+    let table = mapa(world, &tenant, &["doctor", "--operator-namespace", &namespace]);
+    assert!(table.stdout.lines().all(|line| line.starts_with("ok")), "{table:?}");
+}
+
+fn nothing_works(world: &World) {
+    let folder = world.plane().folder();
+    let said = mapa_as(&folder.join("none"), &["status"]);
+    assert_eq!(said.code, 2);
+    assert!(
+        said.stderr.contains("no cluster") && said.stderr.contains("--kubeconfig"),
+        "{said:?}"
+    );
+    let said = mapa_as(world.plane().kubeconfig(), &["status", "--context", "nowhere"]);
+    assert_eq!(said.code, 2);
+    assert!(said.stderr.contains("get-contexts"), "{said:?}");
+
+    let closed = folder.join("closed.kubeconfig");
+    std::fs::write(&closed, kubeconfig_of("http://127.0.0.1:1")).unwrap();
+    for sub_command in [
+        &["status"][..],
+        &["runs", "x"],
+        &["trigger", "x"],
+        &["explain", "x"],
+        &["doctor"],
+    ] {
+        let said = mapa_as(&closed, sub_command);
+        assert_eq!(said.code, 2, "{said:?}");
+        assert!(
+            said.stderr.contains("does not answer") && said.stderr.contains("cluster-info"),
+            "{said:?}"
+        );
+    }
+
+    let pki = world.plane().pki();
+    pki.issue("plugin-nobody", "plugin-nobody", "nobodies", &[]).unwrap();
+    let nobody = pki.kubeconfig("plugin-nobody", &world.plane().server()).unwrap();
+    let said = mapa_as(&nobody, &["status", "-A"]);
+    assert_eq!(said.code, 2);
+    assert!(
+        said.stderr.contains("not allowed") && said.stderr.contains("cluster roles view"),
+        "{said:?}"
+    );
+}
+
+fn through_kubectl(world: &World) {
+    let tenant = world.tenant("plugin-kubectl");
+    published(&tenant);
+    let bin = world.plane().folder().join("plugin-bin");
+    std::fs::create_dir_all(&bin).unwrap();
+    let kubectl = |arguments: &[&str]| {
+        let folders = [
+            bin.as_path(),
+            binary().parent().unwrap(),
+            Path::new("/usr/bin"),
+            Path::new("/bin"),
+        ];
+        let path = std::env::join_paths(folders.map(Path::as_os_str).map(OsStr::to_owned)).unwrap();
+        let output = Command::new(world.plane().assets().path("kubectl"))
+            .args(arguments)
+            .env("KUBECONFIG", world.plane().kubeconfig())
+            .env("PATH", path)
+            .output()
+            .unwrap();
+        Said::of(&output)
+    };
+    let namespace = tenant.namespace.as_str();
+    let said = kubectl(&["mapa", "status", "-n", namespace, "-o", "json"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(said.json()["policies"][0]["name"], "roraima");
+    assert_eq!(kubectl(&["mapa", "status", "nobody", "-n", namespace]).code, 2);
+
+    let script = kubectl(&["mapa", "completion", "--kubectl"]).stdout;
+    let completer = bin.join("kubectl_complete-mapa");
+    std::fs::write(&completer, script).unwrap();
+    std::fs::set_permissions(&completer, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let said = kubectl(&["__complete", "mapa", "st"]);
+    assert!(said.stdout.lines().any(|line| line.starts_with("status")), "{said:?}");
+    let said = kubectl(&["__complete", "mapa", "runs", "-n", namespace, "ro"]);
+    assert!(said.stdout.lines().any(|line| line == "roraima"), "{said:?}");
+}
