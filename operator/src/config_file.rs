@@ -21,6 +21,7 @@ use serde::{
 use serde_json::Value;
 
 use crate::{
+    listen::Listen,
     quantity::canonical,
     settings::{LogFormat, PullPolicy, RunnerSettings},
 };
@@ -79,6 +80,8 @@ pub struct ConfigFile {
     pub concurrency: Option<u16>,
     /// Format of the logs.
     pub log_format: Option<LogFormat>,
+    /// Where metrics and probes are served.
+    pub listen: Option<Listen>,
 }
 
 /// What the file may say about the runner's pods, by the names that Kubernetes uses in a pod.
@@ -331,6 +334,8 @@ mod tests {
             ("concurrency: 65\n", "concurrency", 1, "1 to 64"),
             ("concurrency: many\n", "concurrency", 1, "1 to 64"),
             ("logFormat: xml\n", "logFormat", 1, "xml"),
+            ("listen: 8080\n", "listen", 1, ":8080"),
+            ("listen: everywhere\n", "listen", 1, "off"),
             (
                 "runner:\n  imagePullPolicy: Sometimes\n",
                 "runner.imagePullPolicy",

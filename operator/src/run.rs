@@ -1,13 +1,13 @@
 //! `run`: connects to the cluster, reconciles, stops on SIGTERM.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use kube::{Api, Client, api::ListParams};
+use kube::{Api, Client, api::ListParams, client::ClientBuilder};
 use mapa_refresh_crds::MapaRefreshPolicy;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
-use crate::{clock::Clock, controller, settings::Settings};
+use crate::{clock::Clock, controller, listen::Listen, server, settings::Settings, vitals::Vitals};
 
 /// SIGTERM to exit, at most.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
@@ -24,6 +24,15 @@ pub enum StartError {
     /// No client.
     #[error("could not make a client for the cluster: {0}")]
     Client(#[source] kube::Error),
+    /// No place for metrics and probes.
+    #[error("could not listen on {place} (--listen) for metrics and probes: {source}")]
+    Listen {
+        /// Where.
+        place: Listen,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// No signal handler.
     #[error("could not listen for SIGTERM: {0}")]
     Signal(#[source] std::io::Error),
@@ -46,11 +55,24 @@ pub fn until_terminated(settings: &Settings) -> Result<(), StartError> {
         // kube's client would wait for minutes between its own repeats; ours are bounded (I7), and a repeat knows what it repeats.
         config.default_retry = false;
         info!(server = %config.cluster_url, version = env!("CARGO_PKG_VERSION"), "starting");
-        let client = Client::try_from(config).map_err(StartError::Client)?;
+        let vitals = Arc::new(Vitals::new(Clock::system()));
+        // There is one replica, and it reconciles.
+        vitals.metrics.set_leader(true);
+        let listener = server::bind(settings.listen)
+            .await
+            .map_err(|source| StartError::Listen {
+                place: settings.listen,
+                source,
+            })?;
+        tokio::spawn(server::serve(listener, Arc::clone(&vitals)));
+        let client = ClientBuilder::try_from(config)
+            .map_err(StartError::Client)?
+            .with_layer(&vitals.metrics.count_requests())
+            .build();
         warn_without_crd(&client, settings).await;
 
         let (stop, stopped) = tokio::sync::watch::channel(false);
-        let controller = controller::run(client, settings, Clock::system(), stopped);
+        let controller = controller::run(client, settings, Clock::system(), vitals, stopped);
         tokio::pin!(controller);
         tokio::select! {
             () = &mut controller => return Ok(()),

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use crate::{
     config_file::{ConfigError, ConfigFile},
     explain::ExplainSettings,
+    listen::Listen,
     simulate::SimulateSettings,
 };
 
@@ -116,6 +117,10 @@ pub struct RunArguments {
     /// Format of the logs on stderr, default: text; their level follows RUST_LOG, default info
     #[arg(long, value_name = "FORMAT", env = "MAPA_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,
+
+    /// Where /metrics, /livez and /readyz are served: :PORT on every address, ADDRESS:PORT on one, or off; default: :8080
+    #[arg(long, value_name = "ADDRESS", env = "MAPA_LISTEN")]
+    pub listen: Option<Listen>,
 }
 
 impl RunArguments {
@@ -140,6 +145,7 @@ impl RunArguments {
             watch_namespaces,
             concurrency,
             log_format,
+            listen,
         } = self.clone();
         let mut runner = file.runner.settings();
         runner.image = runner_image.or(runner.image);
@@ -154,6 +160,7 @@ impl RunArguments {
             },
             concurrency: concurrency.or(file.concurrency).unwrap_or(CONCURRENCY),
             log_format: log_format.or(file.log_format).unwrap_or(LogFormat::Text),
+            listen: listen.or(file.listen).unwrap_or_default(),
         }
     }
 }
@@ -169,6 +176,8 @@ pub struct Settings {
     pub concurrency: u16,
     /// Format of the logs.
     pub log_format: LogFormat,
+    /// Where metrics and probes are served.
+    pub listen: Listen,
 }
 
 /// How the runner's pods look, as far as it may be chosen: every value as the API server stores it, so that what it gives back is no drift.
@@ -285,13 +294,14 @@ mod tests {
 
     #[test]
     fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
-        let file = "{ runner: { image: f, imageOracle: fo, serviceAccountName: fs }, watchNamespaces: [f], concurrency: 3, logFormat: json }";
+        let file = "{ runner: { image: f, imageOracle: fo, serviceAccountName: fs }, watchNamespaces: [f], concurrency: 3, logFormat: json, listen: \"127.0.0.1:1\" }";
         let by_file = resolved(&[], file);
         assert_eq!(by_file.runner.image.as_deref(), Some("f"));
         assert_eq!(by_file.runner.image_oracle.as_deref(), Some("fo"));
         assert_eq!(by_file.runner.service_account.as_deref(), Some("fs"));
         assert_eq!(by_file.watch_namespaces, ["f"]);
         assert_eq!((by_file.concurrency, by_file.log_format), (3, LogFormat::Json));
+        assert_eq!(by_file.listen.to_string(), "127.0.0.1:1");
 
         let flags = [
             "--runner-image=a",
@@ -300,6 +310,7 @@ mod tests {
             "--watch-namespace=d,e",
             "--concurrency=9",
             "--log-format=text",
+            "--listen=off",
         ];
         let by_flag = resolved(&flags, file);
         assert_eq!(by_flag.runner.image.as_deref(), Some("a"));
@@ -307,6 +318,7 @@ mod tests {
         assert_eq!(by_flag.runner.service_account.as_deref(), Some("c"));
         assert_eq!(by_flag.watch_namespaces, ["d", "e"]);
         assert_eq!((by_flag.concurrency, by_flag.log_format), (9, LogFormat::Text));
+        assert_eq!(by_flag.listen, Listen::Off);
 
         let by_default = resolved(&[], "");
         assert_eq!(by_default.runner, RunnerSettings::default());
@@ -315,5 +327,6 @@ mod tests {
             (by_default.concurrency, by_default.log_format),
             (CONCURRENCY, LogFormat::Text)
         );
+        assert_eq!(by_default.listen, Listen::EveryAddress(8080));
     }
 }

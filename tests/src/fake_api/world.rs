@@ -1,6 +1,10 @@
 //! One history: the API server, the rest of Kubernetes, and the operator under test.
 
-use std::{collections::BTreeMap, sync::MutexGuard, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, MutexGuard},
+    time::Duration,
+};
 
 use futures::future;
 use k8s_openapi::jiff::Timestamp;
@@ -9,7 +13,9 @@ use mapa_refresh_crds::policy::TaskName;
 use mapa_refresh_operator::{
     clock::Clock,
     controller,
+    listen::Listen,
     settings::{LogFormat, RunnerSettings, Settings},
+    vitals::Vitals,
 };
 use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
@@ -94,6 +100,7 @@ impl World {
                 watch_namespaces: Vec::new(),
                 concurrency: 8,
                 log_format: LogFormat::Text,
+                listen: Listen::Off,
             },
             seed,
             operator: None,
@@ -144,7 +151,8 @@ impl World {
         let (time, skew) = (self.time, self.operator_clock());
         let clock = Clock::from_fn(move || skew.shown(time.now()));
         let settings = self.settings.clone();
-        let task = tokio::spawn(async move { controller::run(client, &settings, clock, stopped).await });
+        let vitals = Arc::new(Vitals::new(clock.clone()));
+        let task = tokio::spawn(async move { controller::run(client, &settings, clock, vitals, stopped).await });
         let now = self.now();
         let mut server = self.server();
         server.trace("the operator starts");
