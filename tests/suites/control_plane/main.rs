@@ -17,6 +17,7 @@ mod evidence;
 mod extra_runs;
 mod past_admission;
 mod pods;
+mod vitals;
 mod world;
 
 use libtest_mimic::{Arguments, Trial};
@@ -49,6 +50,7 @@ fn trials(world: Option<&world::World>) -> Vec<Trial> {
         evidence::TESTS,
         extra_runs::TESTS,
         past_admission::TESTS,
+        vitals::TESTS,
     ]
     .concat()
     .into_iter()
