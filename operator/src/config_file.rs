@@ -21,6 +21,7 @@ use serde::{
 use serde_json::Value;
 
 use crate::{
+    listen::Listen,
     quantity::canonical,
     settings::{LogFormat, PullPolicy, RunnerSettings},
 };
@@ -81,6 +82,8 @@ pub struct ConfigFile {
     pub leader_election: LeaderElectionSection,
     /// Format of the logs.
     pub log_format: Option<LogFormat>,
+    /// Where metrics and probes are served.
+    pub listen: Option<Listen>,
 }
 
 /// What the file may say about the choice of one of several operators.
@@ -352,6 +355,8 @@ mod tests {
                 "boolean",
             ),
             ("logFormat: xml\n", "logFormat", 1, "xml"),
+            ("listen: 8080\n", "listen", 1, ":8080"),
+            ("listen: everywhere\n", "listen", 1, "off"),
             (
                 "runner:\n  imagePullPolicy: Sometimes\n",
                 "runner.imagePullPolicy",

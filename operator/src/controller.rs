@@ -3,11 +3,11 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use backon::ExponentialBuilder;
-use futures::{Stream, StreamExt, future, stream};
+use futures::{Stream, StreamExt, TryStreamExt, future, stream};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
@@ -20,7 +20,7 @@ use kube::{
     Api, Client, Resource, ResourceExt,
     core::DeserializeGuard,
     runtime::{
-        Config, Controller, WatchStreamExt, predicates,
+        Config, Controller, WatchStreamExt, controller, predicates,
         reflector::{self, ObjectRef},
         utils::ResetTimerBackoff,
         watcher::{self, Event, ExponentialBackoff, watcher},
@@ -37,11 +37,14 @@ use crate::{
     backoff::Backoff,
     clock::Clock,
     fence::Fence,
+    health::{caches::Caches, work::Work},
     index::{Index, Indexed, Kind},
-    reconcile::{Context, Guarded, object_ref, on_error, reconcile},
+    metrics::labels::Watched,
+    reconcile::{Context, Guarded, object_ref, on_error},
     records::PolicyKey,
     settings::Settings,
     undecodable::Undecodable,
+    vitals::{Vitals, measured},
 };
 
 /// Objects per page of a list: bounds the memory of a restart.
@@ -53,7 +56,14 @@ const LONGEST_WATCH_BACKOFF: Duration = Duration::from_secs(3);
 /// Reconciles until `shutdown` becomes true; what is under way is finished first. Writes only while `fence` is open.
 ///
 /// Each watched namespace has its own caches and queue, so that a namespace whose permissions are gone does not hold up the others.
-pub async fn run(client: Client, settings: &Settings, clock: Clock, fence: Fence, shutdown: watch::Receiver<bool>) {
+pub async fn run(
+    client: Client,
+    settings: &Settings,
+    clock: Clock,
+    fence: Fence,
+    vitals: Arc<Vitals>,
+    shutdown: watch::Receiver<bool>,
+) {
     let client = answer_timeout::limited(client);
     info!(
         namespaces = if settings.watch_namespaces.is_empty() {
@@ -76,6 +86,7 @@ pub async fn run(client: Client, settings: &Settings, clock: Clock, fence: Fence
             settings,
             clock.clone(),
             fence.clone(),
+            Arc::clone(&vitals),
             shutdown.clone(),
         )
     }))
@@ -89,9 +100,13 @@ async fn run_scope(
     settings: &Settings,
     clock: Clock,
     fence: Fence,
+    vitals: Arc<Vitals>,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let (synced, is_synced) = watch::channel(false);
+    let work = Arc::new(vitals.metrics.work());
+    let caches = Arc::new(Caches::of(namespace));
+    vitals.health.watch_over(&work, &caches);
     let context = Arc::new(Context {
         index: Arc::new(Index::default()),
         synced: is_synced,
@@ -101,6 +116,8 @@ async fn run_scope(
         clock,
         backoff: Backoff::default(),
         written: Mutex::new(HashMap::new()),
+        vitals: Arc::clone(&vitals),
+        work: Arc::clone(&work),
     });
     let feed = Feed {
         client,
@@ -109,20 +126,33 @@ async fn run_scope(
         synced: Arc::new(Synced {
             pending: Mutex::new(HashSet::from([Kind::CronJob, Kind::Job, Kind::Pod])),
             done: synced,
+            caches,
         }),
     };
 
     let (reader, writer) = reflector::store();
+    // Told of as long as this scope is watched.
+    let told = Arc::new(reader.clone());
+    vitals.metrics.tell_policies_of(&told);
+    let touched = |context: &Arc<Context>| {
+        let work = Arc::clone(&context.work);
+        move |key: Option<PolicyKey>| key.into_iter().for_each(|key| work.touched(key, Instant::now()))
+    };
+    let (policy_touched, child_touched) = (touched(&context), touched(&context));
     let policies = feed
         .policies()
         .reflect(writer)
         .touched_objects()
-        .predicate_filter(predicates::resource_version, Default::default());
+        .predicate_filter(predicates::resource_version, Default::default())
+        .inspect_ok(move |policy| policy_touched(PolicyKey::of_policy(policy.meta())));
     let children = stream::select_all([
         feed.records::<CronJob>().boxed(),
         feed.records::<Job>().boxed(),
         feed.records::<Pod>().boxed(),
-    ]);
+    ])
+    .inspect(move |reference: &ObjectRef<Guarded>| {
+        child_touched(policy_key(reference.namespace.as_deref(), &reference.name))
+    });
     Controller::for_stream(policies, reader)
         .with_config(Config::default().concurrency(settings.concurrency))
         .reconcile_on(children)
@@ -131,11 +161,15 @@ async fn run_scope(
         .graceful_shutdown_on(async move {
             let _ = shutdown.wait_for(|stop| *stop).await;
         })
-        .run(reconcile, on_error, context)
+        .run(measured, on_error, context)
         .for_each(|outcome| {
             // The reconciler's own errors are logged by `on_error`; what remains is an object that went away meanwhile.
             if let Err(error) = outcome {
                 debug!(%error, "nothing reconciled");
+                if let controller::Error::ObjectNotFound(gone) = error {
+                    let key = policy_key(gone.namespace.as_deref(), &gone.name);
+                    key.into_iter().for_each(|key| work.dropped(&key));
+                }
             }
             future::ready(())
         })
@@ -155,13 +189,16 @@ struct Feed {
 struct Synced {
     pending: Mutex<HashSet<Kind>>,
     done: watch::Sender<bool>,
+    caches: Arc<Caches>,
 }
 
 impl Synced {
-    fn filled(&self, kind: Kind) {
+    fn filled(&self, kind: Kind, work: &Work) {
+        self.caches.filled(resource_of(kind));
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         pending.remove(&kind);
         if pending.is_empty() {
+            work.open(Instant::now());
             self.done.send_replace(true);
         }
     }
@@ -178,12 +215,26 @@ impl Feed {
         }
     }
 
+    /// Tells logs, metrics and probes of each interruption of a watch.
+    fn interruptions<T>(&self, resource: Watched) -> impl FnMut(&watcher::Result<T>) + use<T> {
+        let vitals = Arc::clone(&self.context.vitals);
+        let caches = Arc::clone(&self.synced.caches);
+        move |event| {
+            if let Err(error) = event {
+                warn!(resource = resource.as_str(), %error, "the watch was interrupted and starts again; look at the operator's RBAC if it stays so");
+                vitals.metrics.watch_restarts(resource);
+                caches.interrupted(resource, error, Instant::now());
+            }
+        }
+    }
+
     /// The policies, pruned; tells the caches which exist.
     fn policies(&self) -> impl Stream<Item = watcher::Result<Event<Guarded>>> + use<> {
         let context = Arc::clone(&self.context);
+        let caches = Arc::clone(&self.synced.caches);
         let mut listed = HashSet::new();
         watcher(self.api(), watcher::Config::default().page_size(PAGE))
-            .inspect(log_watch_error::<mapa_refresh_crds::MapaRefreshPolicy, _>)
+            .inspect(self.interruptions(Watched::Policies))
             .backoff(watch_backoff())
             .modify(|policy| policy.managed_fields_mut().clear())
             .inspect(move |event| match event {
@@ -195,7 +246,10 @@ impl Feed {
                     }
                     context.report_undecodable(policy);
                 }
-                Ok(Event::InitDone) => context.index.policies_are(&listed),
+                Ok(Event::InitDone) => {
+                    context.index.policies_are(&listed);
+                    caches.filled(Watched::Policies);
+                }
                 Ok(Event::Delete(policy)) => {
                     if let Some(key) = PolicyKey::of_policy(policy.meta()) {
                         listed.remove(&key);
@@ -223,7 +277,7 @@ impl Feed {
             .labels(&format!("{MANAGED_BY}={FIELD_MANAGER}"))
             .page_size(PAGE);
         watcher(self.api::<K>(), ours)
-            .inspect(log_watch_error::<K, _>)
+            .inspect(self.interruptions(resource_of(K::KIND)))
             .backoff(watch_backoff())
             .map(move |event| {
                 let Ok(event) = event else { return Vec::new() };
@@ -233,7 +287,7 @@ impl Feed {
                 };
                 let touched = context.index.handle(&event, context.clock.now());
                 if filled {
-                    synced.filled(K::KIND);
+                    synced.filled(K::KIND, &context.work);
                 }
                 touched
             })
@@ -286,10 +340,20 @@ fn backoff(first: Duration, longest: Duration) -> ExponentialBackoff {
         .into()
 }
 
-fn log_watch_error<K: Resource<DynamicType = ()>, T>(event: &watcher::Result<T>) {
-    if let Err(error) = event {
-        warn!(resource = %K::plural(&()), group = %K::group(&()), %error, "the watch was interrupted and starts again; look at the operator's RBAC if it stays so");
+/// The word for `kind` in metrics and probes.
+fn resource_of(kind: Kind) -> Watched {
+    match kind {
+        Kind::CronJob => Watched::CronJobs,
+        Kind::Job => Watched::Jobs,
+        Kind::Pod => Watched::Pods,
     }
+}
+
+fn policy_key(namespace: Option<&str>, name: &str) -> Option<PolicyKey> {
+    Some(PolicyKey {
+        namespace: namespace?.into(),
+        name: name.into(),
+    })
 }
 
 #[cfg(test)]
@@ -315,6 +379,7 @@ mod tests {
             }
         });
         let client = Client::new(answer, "default");
+        let vitals = Arc::new(Vitals::new(Clock::system()));
         let context = Context {
             index: Arc::new(Index::default()),
             synced: watch::channel(true).1,
@@ -324,6 +389,8 @@ mod tests {
             clock: Clock::system(),
             backoff: Backoff::default(),
             written: Mutex::new(HashMap::new()),
+            work: Arc::new(vitals.metrics.work()),
+            vitals,
         };
         (Arc::new(context), written)
     }

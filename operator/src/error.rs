@@ -50,7 +50,28 @@ pub enum Class {
     Transient,
 }
 
+impl Class {
+    /// A word for metrics and logs.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::Waiting => "waiting",
+            Self::Transient => "transient",
+        }
+    }
+}
+
 impl Error {
+    /// Every error by its class and the word for it.
+    pub const KINDS: [(Class, &'static str); 5] = [
+        (Class::Transient, "api"),
+        (Class::Transient, "timeout"),
+        (Class::Waiting, "outdated"),
+        (Class::Waiting, "not-leading"),
+        (Class::Invalid, "incomplete"),
+    ];
+
     /// What kind of fault it is.
     #[must_use]
     pub fn class(&self) -> Class {
@@ -71,5 +92,31 @@ impl Error {
             Self::NotLeading { .. } => "not-leading",
             Self::Incomplete(_) => "incomplete",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_is_among_the_kinds_that_metrics_begin_with() {
+        let action = "do something";
+        let api = kube::Error::LinesCodecMaxLineLengthExceeded;
+        let errors = [
+            Error::Api {
+                action,
+                source: Box::new(api),
+            },
+            Error::Timeout {
+                action,
+                limit: Duration::ZERO,
+            },
+            Error::Outdated { action },
+            Error::NotLeading { action },
+            Error::Incomplete("uid"),
+        ];
+        let kinds = errors.map(|error| (error.class(), error.label()));
+        assert_eq!(kinds, Error::KINDS);
     }
 }

@@ -25,6 +25,7 @@ use crate::{
     desired::desired,
     error::{Class, Error},
     fingerprint::Uid,
+    health::work::Work,
     index::Index,
     observe::{Observed, observe},
     records::PolicyKey,
@@ -33,6 +34,7 @@ use crate::{
     transitions,
     undecodable::Undecodable,
     validate::{Refusal, validate},
+    vitals::Vitals,
 };
 
 /// A policy as the watch delivers it: perhaps undecodable, which concerns it alone.
@@ -56,6 +58,10 @@ pub struct Context {
     pub backoff: Backoff,
     /// Policies whose newest state we know from our own write before the watch tells it.
     pub written: Mutex<HashMap<PolicyKey, MapaRefreshPolicy>>,
+    /// What the operator tells of itself.
+    pub vitals: Arc<Vitals>,
+    /// What this loop has to do.
+    pub work: Arc<Work>,
 }
 
 /// Brings one policy into its desired state and tells what became of it.
@@ -127,9 +133,11 @@ pub async fn reconcile(policy: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
         look_again,
         counted,
         jobs: _,
+        finished,
     } = outcome;
     if status != previous {
         context.write_status(&key, &policy, &previous, status).await?;
+        context.vitals.metrics.runs_ended(&finished);
     }
     context.index.retire(&key, &counted);
 
@@ -177,11 +185,13 @@ impl Context {
     /// A policy is gone: nothing about it is kept.
     pub fn forget(&self, key: &PolicyKey) {
         self.index.policy_gone(key);
+        self.work.dropped(key);
         self.backoff.reset(key);
         self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
-    async fn wait_until_synced(&self) {
+    /// Waits until every cache has been filled once.
+    pub async fn wait_until_synced(&self) {
         let mut synced = self.synced.clone();
         // The sender lives as long as the watches; without it the process is stopping.
         let _ = synced.wait_for(|synced| *synced).await;

@@ -1,6 +1,6 @@
 //! One of several operators, of which one reconciles at a time; or the only one.
 
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use kube::Client;
 use tokio::sync::watch;
@@ -12,6 +12,7 @@ use crate::{
     election::{Election, Standing},
     fence::Fence,
     settings::Settings,
+    vitals::Vitals,
 };
 
 /// Longest that what is under way may take to end when this replica leads no more: as long as one write may (I12).
@@ -30,19 +31,20 @@ pub async fn run(
     settings: &Settings,
     clock: Clock,
     boot: BootClock,
-    standing: watch::Sender<Standing>,
+    vitals: Arc<Vitals>,
     shutdown: watch::Receiver<bool>,
 ) {
     let Some(election) = &settings.election else {
-        standing.send_replace(Standing::Leader);
-        return controller::run(client, settings, clock, Fence::open(), shutdown).await;
+        vitals.standing.send_replace(Standing::Leader);
+        vitals.metrics.set_leader(true);
+        return controller::run(client, settings, clock, Fence::open(), vitals, shutdown).await;
     };
-    let told = standing.subscribe();
+    let standing = vitals.standing.clone();
     let mut election = Election::new(client.clone(), election, clock.clone(), boot, standing);
     let fence = election.fence();
     tokio::select! {
         () = election.take_part() => {}
-        () = terms(client, settings, clock, fence, told, shutdown) => {}
+        () = terms(client, settings, clock, fence, vitals, shutdown) => {}
     }
     if tokio::time::timeout(HAND_OVER, election.hand_over()).await.is_err() {
         warn!("the lease could not be handed over in time: it runs out by itself");
@@ -55,20 +57,24 @@ async fn terms(
     settings: &Settings,
     clock: Clock,
     fence: Fence,
-    mut standing: watch::Receiver<Standing>,
+    vitals: Arc<Vitals>,
     mut shutdown: watch::Receiver<bool>,
 ) {
+    let mut standing = vitals.standing.subscribe();
     loop {
+        vitals.metrics.set_leader(false);
         tokio::select! {
             () = ended(&mut shutdown) => return,
             elected = standing.wait_for(|standing| *standing == Standing::Leader) => if elected.is_err() { return },
         }
+        vitals.metrics.set_leader(true);
         let (stop, stopped) = watch::channel(false);
         let mut term = pin!(controller::run(
             client.clone(),
             settings,
             clock.clone(),
             fence.clone(),
+            Arc::clone(&vitals),
             stopped
         ));
         let is_over = tokio::select! {

@@ -1,17 +1,18 @@
 //! `run`: connects to the cluster, reconciles, stops on SIGTERM.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use kube::{Api, Client, api::ListParams};
+use kube::{Api, Client, api::ListParams, client::ClientBuilder};
 use mapa_refresh_crds::MapaRefreshPolicy;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::{
     clock::{BootClock, Clock},
-    election::Standing,
-    replica,
+    listen::Listen,
+    replica, server,
     settings::Settings,
+    vitals::Vitals,
 };
 
 /// SIGTERM to exit, at most.
@@ -32,6 +33,15 @@ pub enum StartError {
     /// No client.
     #[error("could not make a client for the cluster: {0}")]
     Client(#[source] kube::Error),
+    /// No place for metrics and probes.
+    #[error("could not listen on {place} (--listen) for metrics and probes: {source}")]
+    Listen {
+        /// Where.
+        place: Listen,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// No signal handler.
     #[error("could not listen for SIGTERM: {0}")]
     Signal(#[source] std::io::Error),
@@ -57,21 +67,22 @@ pub fn until_terminated(settings: &Settings) -> Result<(), StartError> {
         config.read_timeout = Some(READ_TIMEOUT);
         config.reset_reader_on_write = true;
         info!(server = %config.cluster_url, version = env!("CARGO_PKG_VERSION"), "starting");
-        let client = Client::try_from(config).map_err(StartError::Client)?;
+        let vitals = Arc::new(Vitals::new(Clock::system()));
+        let listener = server::bind(settings.listen)
+            .await
+            .map_err(|source| StartError::Listen {
+                place: settings.listen,
+                source,
+            })?;
+        tokio::spawn(server::serve(listener, Arc::clone(&vitals)));
+        let client = ClientBuilder::try_from(config)
+            .map_err(StartError::Client)?
+            .with_layer(&vitals.metrics.count_requests())
+            .build();
         warn_without_crd(&client, settings).await;
 
         let (stop, stopped) = tokio::sync::watch::channel(false);
-        let (standing, _) = tokio::sync::watch::channel(Standing::Unknown {
-            why: "the lease was not looked at yet".to_owned(),
-        });
-        let replica = replica::run(
-            client,
-            settings,
-            Clock::system(),
-            BootClock::system(),
-            standing,
-            stopped,
-        );
+        let replica = replica::run(client, settings, Clock::system(), BootClock::system(), vitals, stopped);
         tokio::pin!(replica);
         tokio::select! {
             () = &mut replica => return Ok(()),

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use crate::{
     config_file::{ConfigError, ConfigFile},
     explain::ExplainSettings,
+    listen::Listen,
     simulate::SimulateSettings,
 };
 
@@ -143,6 +144,10 @@ pub struct RunArguments {
     /// Format of the logs on stderr, default: text; their level follows RUST_LOG, default info
     #[arg(long, value_name = "FORMAT", env = "MAPA_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,
+
+    /// Where /metrics, /livez and /readyz are served: :PORT on every address, ADDRESS:PORT on one, or off; default: :8080
+    #[arg(long, value_name = "ADDRESS", env = "MAPA_LISTEN")]
+    pub listen: Option<Listen>,
 }
 
 impl RunArguments {
@@ -171,6 +176,7 @@ impl RunArguments {
             lease_namespace,
             replica_name,
             log_format,
+            listen,
         } = self.clone();
         let mut runner = file.runner.settings();
         runner.image = runner_image.or(runner.image);
@@ -195,6 +201,7 @@ impl RunArguments {
                     replica_name: replica_name.unwrap_or_else(host_name),
                 }),
             log_format: log_format.or(file.log_format).unwrap_or(LogFormat::Text),
+            listen: listen.or(file.listen).unwrap_or_default(),
         }
     }
 }
@@ -212,6 +219,8 @@ pub struct Settings {
     pub election: Option<Election>,
     /// Format of the logs.
     pub log_format: LogFormat,
+    /// Where metrics and probes are served.
+    pub listen: Listen,
 }
 
 /// How one of several operators is chosen.
@@ -345,7 +354,7 @@ mod tests {
     #[test]
     fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
         let file = "{ runner: { image: f, imageOracle: fo, serviceAccountName: fs }, watchNamespaces: [f], concurrency: 3, logFormat: json, \
-                    leaderElection: { enabled: false, leaseName: fl, leaseNamespace: fn } }";
+                    leaderElection: { enabled: false, leaseName: fl, leaseNamespace: fn }, listen: \"127.0.0.1:1\" }";
         let by_file = resolved(&[], file);
         assert_eq!(by_file.runner.image.as_deref(), Some("f"));
         assert_eq!(by_file.runner.image_oracle.as_deref(), Some("fo"));
@@ -353,6 +362,7 @@ mod tests {
         assert_eq!(by_file.watch_namespaces, ["f"]);
         assert_eq!((by_file.concurrency, by_file.log_format), (3, LogFormat::Json));
         assert_eq!(by_file.election, None);
+        assert_eq!(by_file.listen.to_string(), "127.0.0.1:1");
 
         let flags = [
             "--runner-image=a",
@@ -363,6 +373,7 @@ mod tests {
             "--leader-elect",
             "--replica-name=r",
             "--log-format=text",
+            "--listen=off",
         ];
         let by_flag = resolved(&flags, file);
         assert_eq!(by_flag.runner.image.as_deref(), Some("a"));
@@ -378,6 +389,7 @@ mod tests {
                 replica_name: "r".to_owned(),
             })
         );
+        assert_eq!(by_flag.listen, Listen::Off);
 
         let by_default = resolved(&[], "");
         assert_eq!(by_default.runner, RunnerSettings::default());
@@ -395,5 +407,6 @@ mod tests {
         assert_eq!(resolved(&["--leader-elect=false"], "").election, None);
         let named = resolved(&["--lease-name=a", "--lease-namespace=b"], file);
         assert_eq!(named.election, None, "a name alone elects nobody");
+        assert_eq!(by_default.listen, Listen::EveryAddress(8080));
     }
 }

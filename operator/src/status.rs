@@ -10,7 +10,7 @@ use mapa_refresh_crds::{
     MapaRefreshPolicy, MapaRefreshPolicyStatus,
     labels::{REQUESTED_AT, cron_job_name},
     policy::TaskName,
-    report::{Publication, Publications, clean, code},
+    report::{FaultClass, Publication, Publications, clean, code},
     status::{ConditionType, ExtraRuns, MAX_ACCEPTED_TEMPLATES, MAX_COUNTED_RUNS, MAX_STATUS, TaskStatus},
 };
 
@@ -69,6 +69,32 @@ pub struct Folded {
     pub counted: Vec<Uid>,
     /// Jobs to create beside the schedule.
     pub jobs: Vec<WantedJob>,
+    /// The runs that this status counts and the previous one did not.
+    pub finished: Vec<FinishedRun>,
+}
+
+/// What is to be measured of a run that ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FinishedRun {
+    /// Its task.
+    pub task: TaskName,
+    /// Why it failed; absent after a success.
+    pub failed: Option<FaultClass>,
+    /// Attempts after the first.
+    pub retries: u32,
+    /// How long it took, if it reported.
+    pub duration_seconds: Option<u32>,
+}
+
+impl FinishedRun {
+    fn of(task: TaskName, outcome: &Outcome) -> Self {
+        Self {
+            task,
+            failed: outcome.result.as_ref().err().map(|error| error.class),
+            retries: u32::try_from(outcome.attempts.saturating_sub(1)).unwrap_or(0),
+            duration_seconds: outcome.duration_seconds.and_then(|seconds| u32::try_from(seconds).ok()),
+        }
+    }
 }
 
 /// Folds what was observed into the previous status.
@@ -124,6 +150,7 @@ pub fn fold(facts: Facts<'_>) -> Folded {
         status,
         look_again: look_again.into_iter().filter(|moment| *moment > now).min(),
         counted: seen.counted,
+        finished: seen.finished,
         jobs,
     }
 }
@@ -515,6 +542,7 @@ struct Seen {
     starts: Vec<i64>,
     /// Task and Job of the runs that were counted now, and whether they succeeded.
     ended: Vec<(TaskName, Box<str>, bool)>,
+    finished: Vec<FinishedRun>,
 }
 
 fn count_runs(
@@ -557,6 +585,7 @@ fn count_runs(
             count(task, run, outcome, target);
             seen.starts.extend(around(run, outcome));
             seen.found.extend(outcome.published.clone());
+            seen.finished.push(FinishedRun::of(task.name, outcome));
             seen.ended
                 .push((task.name, run.job.name.clone(), outcome.result.is_ok()));
         }

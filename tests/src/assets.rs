@@ -1,4 +1,4 @@
-//! The Kubernetes binaries and helm: from `KUBEBUILDER_ASSETS`, from the cache, or built from the Go module proxy into the cache.
+//! The Kubernetes binaries, helm and promtool: from `KUBEBUILDER_ASSETS`, from the cache, or built from the Go module proxy into the cache.
 
 use std::{
     env,
@@ -86,12 +86,57 @@ const HELM_VERSION: &str = "v4.3.1";
 /// # Errors
 /// Go is missing, or the build fails; with the end of its output.
 pub fn helm() -> Result<PathBuf> {
-    let given = env::var_os("KUBEBUILDER_ASSETS").map(|folder| PathBuf::from(folder).join("helm"));
+    tool(&Tool {
+        name: "helm",
+        version: HELM_VERSION,
+        module: "helm",
+        package: "helm.sh/helm/v4/cmd/helm",
+        version_variable: "helm.sh/helm/v4/internal/version.version",
+    })
+}
+
+/// Version of Prometheus of which promtool is built; its module says v0.316.0.
+const PROMETHEUS_VERSION: &str = "v3.16.0";
+
+/// promtool: from `KUBEBUILDER_ASSETS`, from the cache, or built from the Go module proxy: some ten minutes the first time on two cores.
+///
+/// # Errors
+/// Go is missing, or the build fails; with the end of its output.
+pub fn promtool() -> Result<PathBuf> {
+    tool(&Tool {
+        name: "promtool",
+        version: PROMETHEUS_VERSION,
+        module: "prometheus",
+        package: "github.com/prometheus/prometheus/cmd/promtool",
+        version_variable: "github.com/prometheus/common/version.Version",
+    })
+}
+
+/// A program in Go.
+struct Tool {
+    name: &'static str,
+    version: &'static str,
+    /// The folder with the Go module that pins it.
+    module: &'static str,
+    package: &'static str,
+    /// Where it keeps the version that it tells.
+    version_variable: &'static str,
+}
+
+fn tool(tool: &Tool) -> Result<PathBuf> {
+    let Tool {
+        name,
+        version,
+        module,
+        package,
+        version_variable,
+    } = tool;
+    let given = env::var_os("KUBEBUILDER_ASSETS").map(|folder| PathBuf::from(folder).join(name));
     if let Some(given) = given.filter(|path| path.exists()) {
         return Ok(given);
     }
-    let folder = cache().join("helm").join(HELM_VERSION);
-    let binary = folder.join("helm");
+    let folder = cache().join(module).join(version);
+    let binary = folder.join(name);
     if binary.exists() {
         return Ok(binary);
     }
@@ -99,18 +144,18 @@ pub fn helm() -> Result<PathBuf> {
     if !binary.exists() {
         fs::create_dir_all(&folder).step_at("create", &folder)?;
         let scratch = tempfile::tempdir_in(&folder).step_at("create a folder in", &folder)?;
-        let unfinished = scratch.path().join("helm");
-        let flags = format!("-s -w -X helm.sh/helm/v4/internal/version.version={HELM_VERSION}");
-        let what = format!("building helm {HELM_VERSION} from the Go module proxy, once (some 2 minutes on two cores)");
+        let unfinished = scratch.path().join(name);
+        let flags = format!("-s -w -X {version_variable}={version}");
+        let what = format!("building {name} {version} from the Go module proxy, once (some minutes on two cores)");
         progress::during(&what, || {
             go_build(
-                &sources().join("helm"),
+                &sources().join(module),
                 &flags,
                 &unfinished.display().to_string(),
-                &["helm.sh/helm/v4/cmd/helm".to_owned()],
+                &[(*package).to_owned()],
             )
         })?;
-        fs::rename(&unfinished, &binary).step_at("move helm into", &folder)?;
+        fs::rename(&unfinished, &binary).step_at("move it into", &folder)?;
     }
     Ok(binary)
 }

@@ -6,7 +6,10 @@ use std::fmt::Write;
 
 use serde_yaml::Value;
 
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    metrics_table::{alerts_table, metrics_table},
+};
 
 const BEFORE: &str = "\
 <!-- Made by `cargo chart-readme` from values.yaml: change that, and tests/src/chart_readme.rs, instead. -->
@@ -32,6 +35,13 @@ Kubernetes 1.33 or later, and helm 4 (tested with 4.3.1). The operator runs unde
   the policies first if they shall not (`kubectl delete mapa-refresh --all --all-namespaces`), the CustomResourceDefinition last (`kubectl delete crd
   maparefreshpolicies.mapa.radar.dev`).
 
+## Metrics and alerts
+
+Each replica serves `/metrics` (OpenMetrics), `/livez` and `/readyz` on the port `metrics.port`. A ServiceMonitor or PodMonitor lets Prometheus read them, a PrometheusRule brings the
+alerts, and a ConfigMap the Grafana dashboard: each has its switch below `metrics`. Several replicas tell the same policies, so that expressions take `max` or `min by (namespace, policy)`.
+
+METRICS
+ALERTS
 ## Values
 
 | value | default | meaning |
@@ -41,14 +51,16 @@ Kubernetes 1.33 or later, and helm 4 (tested with 4.3.1). The operator runs unde
 /// What is written above a value.
 const MARK: &str = "# -- ";
 
-/// The README of the chart with `values` (the text of values.yaml).
+/// The README of the chart with `values` (the text of values.yaml) and the alerts of `rules` (the text of files/alerts.yaml).
 ///
 /// # Errors
-/// `values` is no YAML, or a value in it has no comment.
-pub fn readme(values: &str) -> Result<String> {
+/// One is no YAML, a value has no comment, or an alert no summary.
+pub fn readme(values: &str, rules: &str) -> Result<String> {
     const STEP: &str = "make the chart's README";
     let defaults: Value = serde_yaml::from_str(values).map_err(|error| Error::new(STEP, error))?;
-    let mut text = BEFORE.to_owned();
+    let mut text = BEFORE
+        .replace("METRICS\n", &format!("{}\n", metrics_table()))
+        .replace("ALERTS\n", &format!("{}\n", alerts_table(rules)?));
     let described = described(values);
     for (path, meaning) in &described {
         let default = path
@@ -123,7 +135,7 @@ mod tests {
 
     #[test]
     fn every_value_has_a_row_or_lies_below_one_that_has() {
-        let text = readme("a:\n  # -- Inner.\n  b: x\n# -- Whole.\nc:\n  d: 1\n").unwrap();
+        let text = readme("a:\n  # -- Inner.\n  b: x\n# -- Whole.\nc:\n  d: 1\n", "groups: []").unwrap();
         assert!(
             text.ends_with("| `a.b` | `\"x\"` | Inner. |\n| `c` | `{\"d\":1}` | Whole. |\n"),
             "{text}"
@@ -132,7 +144,9 @@ mod tests {
 
     #[test]
     fn a_value_without_a_comment_is_named() {
-        let said = readme("# -- Known.\na: 1\nb:\n  c: {}\n").unwrap_err().to_string();
+        let said = readme("# -- Known.\na: 1\nb:\n  c: {}\n", "groups: []")
+            .unwrap_err()
+            .to_string();
         assert!(said.contains("b.c has no comment"), "{said}");
     }
 }

@@ -13,6 +13,8 @@ pub struct Operator {
     binary: PathBuf,
     kubeconfig: Option<PathBuf>,
     arguments: Vec<String>,
+    /// Many run side by side: each is given a port that is free, unless a test says otherwise.
+    listen: String,
     log: PathBuf,
     name: String,
 }
@@ -31,6 +33,7 @@ impl Operator {
                 runner_image.to_owned(),
                 "--leader-elect=false".to_owned(),
             ],
+            listen: "127.0.0.1:0".to_owned(),
             log: folder.to_owned(),
             name: "operator".to_owned(),
         }
@@ -43,6 +46,7 @@ impl Operator {
             binary,
             kubeconfig: Some(kubeconfig.to_owned()),
             arguments: vec!["run".to_owned(), "--config".to_owned(), config.display().to_string()],
+            listen: "127.0.0.1:0".to_owned(),
             log: folder.to_owned(),
             name: "operator".to_owned(),
         }
@@ -73,6 +77,13 @@ impl Operator {
             .with_argument(&format!("--lease-namespace={namespace}"))
     }
 
+    /// The same, serving metrics and probes at `place`.
+    #[must_use]
+    pub fn listening_on(mut self, place: &str) -> Self {
+        place.clone_into(&mut self.listen);
+        self
+    }
+
     /// The same with a log of its own, `operator-<name>.log`.
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
@@ -86,7 +97,7 @@ impl Operator {
     /// The program cannot be started.
     pub fn start(&self) -> Result<Process> {
         let mut command = Command::new(&self.binary);
-        command.args(&self.arguments);
+        command.args(&self.arguments).args(["--listen", &self.listen]);
         if let Some(kubeconfig) = &self.kubeconfig {
             command.env("KUBECONFIG", kubeconfig);
         }

@@ -34,13 +34,18 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
-{{/* Name, namespace, labels and annotations of an object: a list of the root, the name, and further annotations. */}}
+{{/* Name, namespace, labels and annotations of an object: a list of the root, the name, further annotations, and perhaps further labels. */}}
 {{- define "mapa-refresh-operator.metadata" -}}
 {{- $root := index . 0 -}}
 name: {{ index . 1 }}
 namespace: {{ $root.Release.Namespace }}
 labels:
   {{- include "mapa-refresh-operator.labels" $root | nindent 2 }}
+  {{- if gt (len .) 3 }}
+  {{- with index . 3 }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- end }}
 {{- with merge (dict) (index . 2) $root.Values.commonAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
@@ -95,6 +100,7 @@ leaderElection:
   enabled: {{ .Values.leaderElection.enabled }}
   leaseName: {{ include "mapa-refresh-operator.fullname" . }}
   leaseNamespace: {{ .Release.Namespace }}
+listen: ":{{ .Values.metrics.port }}"
 runner:
   image: {{ include "mapa-refresh-operator.image" (list . $runner.image) }}
   {{- if $runner.imageOracle.repository }}

@@ -1,6 +1,10 @@
 //! One history: the API server, the rest of Kubernetes, and the operator under test.
 
-use std::{collections::BTreeMap, sync::MutexGuard, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, MutexGuard},
+    time::Duration,
+};
 
 use futures::future;
 use k8s_openapi::jiff::Timestamp;
@@ -8,9 +12,10 @@ use kube::Client;
 use mapa_refresh_crds::policy::TaskName;
 use mapa_refresh_operator::{
     clock::{BootClock, Clock},
-    election::Standing,
+    listen::Listen,
     replica,
     settings::{Election, LogFormat, RunnerSettings, Settings},
+    vitals::Vitals,
 };
 use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
@@ -99,6 +104,7 @@ impl World {
                 concurrency: 8,
                 election: None,
                 log_format: LogFormat::Text,
+                listen: Listen::Off,
             },
             rivals: 1,
             seed,
@@ -177,9 +183,9 @@ impl World {
         let (time, skew) = (self.time, self.operator_clock());
         let clock = Clock::from_fn(move || skew.shown(time.now()));
         let boot = BootClock::from_fn(move || time.elapsed());
-        let (standing, _) = watch::channel(Standing::Unknown { why: String::new() });
+        let vitals = Arc::new(Vitals::new(clock.clone()));
         let settings = self.settings.clone();
-        let task = tokio::spawn(async move { replica::run(client, &settings, clock, boot, standing, stopped).await });
+        let task = tokio::spawn(async move { replica::run(client, &settings, clock, boot, vitals, stopped).await });
         Running { session, task, stop }
     }
 
@@ -189,7 +195,6 @@ impl World {
         let client = Client::new(transport(&self.server, &session), "default");
         let (shutdown, ended) = watch::channel(false);
         let (stopped, is_stopped) = watch::channel(false);
-        let (tell, standing) = watch::channel(Standing::Unknown { why: String::new() });
         let (time, skew) = (self.time, self.operator_clock());
         let clock = Clock::from_fn(move || skew.shown(time.now()));
         let boot = BootClock::from_fn(move || time.elapsed());
@@ -201,7 +206,9 @@ impl World {
             }),
             ..self.settings.clone()
         };
-        let process = async move { replica::run(client, &settings, clock, boot, tell, ended).await };
+        let vitals = Arc::new(Vitals::new(clock.clone()));
+        let standing = vitals.standing.subscribe();
+        let process = async move { replica::run(client, &settings, clock, boot, vitals, ended).await };
         let task = tokio::spawn(stoppable(process, is_stopped));
         let now = self.now();
         let mut server = self.server();

@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod alerts;
 mod permissions;
 mod release;
 mod rendering;
@@ -20,17 +21,23 @@ use libtest_mimic::{Arguments, Trial};
 fn main() {
     let arguments = Arguments::from_args();
     let world = world::World::default();
-    let trials = [rendering::TESTS, schema::TESTS, release::TESTS, permissions::TESTS]
-        .concat()
-        .into_iter()
-        .map(|(name, test)| {
-            let world = world.clone();
-            Trial::test(name, move || {
-                test(&world);
-                Ok(())
-            })
+    let trials = [
+        rendering::TESTS,
+        schema::TESTS,
+        alerts::TESTS,
+        release::TESTS,
+        permissions::TESTS,
+    ]
+    .concat()
+    .into_iter()
+    .map(|(name, test)| {
+        let world = world.clone();
+        Trial::test(name, move || {
+            test(&world);
+            Ok(())
         })
-        .collect();
+    })
+    .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     // Exiting would skip it, and with it the end of the servers.
     drop(world);

@@ -88,7 +88,14 @@ fn life(_: &World) {
         "what the release leaves: the definition and the policies"
     );
     assert!(cluster.ask(&["get", CRD, "-o", "name"]).contains("maparefreshpolicies"));
-    for kind in ["deployment", "role", "rolebinding", "configmap", "serviceaccount"] {
+    for kind in [
+        "deployment",
+        "service",
+        "role",
+        "rolebinding",
+        "configmap",
+        "serviceaccount",
+    ] {
         let left = cluster.ask(&[
             "-n",
             NAMESPACE,

@@ -4,6 +4,7 @@ use std::{env, fs, path::Path};
 
 use mapa_refresh_tests::{
     chart_readme::readme,
+    dashboard::dashboard,
     helm::{Helm, chart},
     images,
 };
@@ -15,6 +16,11 @@ pub const TESTS: &[Test] = &[
     ("rendering::the_manifests_are_those_that_are_committed", golden),
     ("rendering::the_crd_of_the_chart_is_the_generated_one", crd),
     ("rendering::the_readme_is_made_of_the_values", readme_is_current),
+    ("rendering::the_dashboard_is_the_one_that_is_made", dashboard_is_current),
+    (
+        "rendering::metrics_and_probes_have_a_switch_each_and_rules_and_dashboard_are_those_of_the_files",
+        observability,
+    ),
     ("rendering::the_chart_has_the_version_of_the_workspace", version),
     (
         "rendering::without_the_switch_there_is_no_crd_and_with_a_list_of_namespaces_no_cluster_role",
@@ -102,9 +108,18 @@ fn crd(_: &World) {
 
 fn readme_is_current(_: &World) {
     let values = fs::read_to_string(chart().join("values.yaml")).unwrap();
+    let alerts = fs::read_to_string(chart().join("files/alerts.yaml")).unwrap();
     assert_committed(
         &chart().join("README.md"),
-        &readme(&values).unwrap(),
+        &readme(&values, &alerts).unwrap(),
+        "cargo chart-readme",
+    );
+}
+
+fn dashboard_is_current(_: &World) {
+    assert_committed(
+        &chart().join("files/dashboard.json"),
+        &dashboard(),
         "cargo chart-readme",
     );
 }
@@ -128,4 +143,53 @@ fn switches(_: &World) {
         &["--set=rbac.create=false,rbac.aggregateClusterRoles=false"],
     );
     assert!(!none.contains("rbac.authorization.k8s.io"));
+}
+
+fn observability(_: &World) {
+    let defaults = render("defaults", &[]);
+    assert!(
+        !defaults.contains("monitoring.coreos.com"),
+        "nothing that needs further definitions"
+    );
+    for probe in [
+        "startupProbe:",
+        "livenessProbe:",
+        "readinessProbe:",
+        "publishNotReadyAddresses",
+    ] {
+        assert!(defaults.contains(probe), "{probe}");
+    }
+    let none = render(
+        "defaults",
+        &[
+            "--set=probes.startup.enabled=false,probes.liveness.enabled=false,probes.readiness.enabled=false,metrics.service.enabled=false",
+        ],
+    );
+    assert!(!none.contains("Probe:") && !none.contains("kind: Service\n"));
+
+    let rendered = |switch: &str, template: &str| -> serde_yaml::Value {
+        let text = render(
+            "defaults",
+            &[
+                &format!("--set=metrics.{switch}"),
+                &format!("--show-only=templates/{template}.yaml"),
+            ],
+        );
+        serde_yaml::from_str(&text).unwrap()
+    };
+    let rule = rendered(
+        "prometheusRule.enabled=true,metrics.prometheusRule.labels.release=p",
+        "prometheusrule",
+    );
+    let committed = fs::read_to_string(chart().join("files/alerts.yaml")).unwrap();
+    let committed: serde_yaml::Value = serde_yaml::from_str(&committed).unwrap();
+    assert_eq!(rule["spec"], committed);
+    assert_eq!(rule["metadata"]["labels"]["release"], "p");
+    let map = rendered("dashboard.enabled=true", "dashboard");
+    assert_eq!(map["data"]["mapa-refresh.json"], dashboard().as_str());
+    assert_eq!(map["metadata"]["labels"]["grafana_dashboard"], "1");
+    let service = rendered("serviceMonitor.enabled=true", "servicemonitor");
+    assert_eq!(service["spec"]["endpoints"][0]["port"], "metrics");
+    let pod = rendered("podMonitor.enabled=true", "podmonitor");
+    assert_eq!(pod["spec"]["podMetricsEndpoints"][0]["port"], "metrics");
 }

@@ -49,6 +49,18 @@ fn wrong(_: &World) {
         ("concurrency=many", "/concurrency", "integer"),
         ("log.format=xml", "/log/format", "json"),
         ("crds.install=yes", "/crds/install", "boolean"),
+        ("metrics.port=80", "/metrics/port", "1,024"),
+        (
+            "metrics.serviceMonitor.interval=often",
+            "/metrics/serviceMonitor/interval",
+            "often",
+        ),
+        ("probes.liveness.periodSeconds=0", "/probes/liveness/periodSeconds", "1"),
+        (
+            "networkPolicy.scrapeFrom[0].pods=x",
+            "/networkPolicy/scrapeFrom/0",
+            "pods",
+        ),
         ("image.digest=sha256:0", "/image/digest", "sha256:0"),
         ("replicas=10", "/replicas", "9"),
         ("leaderElection.enabled=false", "/replicas", "1"),

@@ -19,6 +19,7 @@ mod past_admission;
 mod plugin;
 mod pods;
 mod replicas;
+mod vitals;
 mod world;
 
 use libtest_mimic::{Arguments, Trial};
@@ -53,6 +54,7 @@ fn trials(world: Option<&world::World>) -> Vec<Trial> {
         past_admission::TESTS,
         replicas::TESTS,
         plugin::TESTS,
+        vitals::TESTS,
     ]
     .concat()
     .into_iter()

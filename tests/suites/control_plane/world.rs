@@ -3,7 +3,7 @@
 use std::{
     fmt,
     io::{Read, Seek, SeekFrom},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,6 +17,7 @@ use mapa_refresh_tests::{
     operator::Operator,
     policy::Example,
     process::Process,
+    vitals,
     wait::{self, Look},
 };
 use serde_json::Value;
@@ -119,16 +120,35 @@ impl World {
 
     /// The same with further arguments for the operator.
     pub fn tenant_with(&self, namespace: &str, arguments: &[String]) -> Tenant {
+        self.kubectl().namespace(namespace).unwrap();
+        self.tenant_by(namespace, self.plane.kubeconfig(), arguments)
+    }
+
+    /// The same with an operator that may do what the namespace's service account `account`, which is made, may do: nothing yet.
+    pub fn tenant_as_service_account(&self, namespace: &str, account: &str) -> Tenant {
         let kubectl = self.kubectl();
         kubectl.namespace(namespace).unwrap();
-        let operator = Operator::new(
-            self.operator.clone(),
-            Some(self.plane.kubeconfig()),
-            "runner:1",
-            self.plane.folder(),
-        )
-        .named(namespace)
-        .with_argument(&format!("--watch-namespace={namespace}"));
+        kubectl
+            .run(["-n", namespace, "create", "serviceaccount", account])
+            .unwrap();
+        let token = kubectl.run(["-n", namespace, "create", "token", account]).unwrap();
+        let kubeconfig = self.plane.folder().join(format!("kubeconfig-{namespace}"));
+        let ca = self.plane.pki().path("ca.crt");
+        let text = serde_json::json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "x",
+            "clusters": [{ "name": "x", "cluster": { "server": self.plane.server(), "certificate-authority": ca } }],
+            "users": [{ "name": "x", "user": { "token": token.trim() } }],
+            "contexts": [{ "name": "x", "context": { "cluster": "x", "user": "x" } }],
+        });
+        std::fs::write(&kubeconfig, text.to_string()).unwrap();
+        self.tenant_by(namespace, &kubeconfig, &[])
+    }
+
+    fn tenant_by(&self, namespace: &str, kubeconfig: &Path, arguments: &[String]) -> Tenant {
+        let kubectl = self.kubectl();
+        let operator = Operator::new(self.operator.clone(), Some(kubeconfig), "runner:1", self.plane.folder())
+            .named(namespace)
+            .with_argument(&format!("--watch-namespace={namespace}"));
         let operator = arguments
             .iter()
             .fold(operator, |operator, argument| operator.with_argument(argument));
@@ -221,6 +241,14 @@ impl Tenant {
 
     pub fn log(&self) -> String {
         self.process.as_ref().map(Process::log).unwrap_or_default()
+    }
+
+    /// What the operator answers on `path`; an error until it serves.
+    pub fn ask(&self, path: &str) -> mapa_refresh_tests::Result<(u16, String)> {
+        let serves = vitals::address(&self.log());
+        let address =
+            serves.ok_or_else(|| mapa_refresh_tests::Error::new("find the operator", "it does not serve yet"))?;
+        vitals::ask(address, path)
     }
 
     pub fn kill_operator(&mut self) {
