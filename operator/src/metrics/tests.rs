@@ -18,6 +18,9 @@ const NOW: i64 = 1_795_428_000;
 
 fn policy(name: &str, compliant: &str, reason: &str, until: i64) -> Guarded {
     let time = |second: i64| Timestamp::from_second(second).unwrap().to_string();
+    let condition = |type_: &str, status: &str, reason: &str| {
+        json!({ "type": type_, "status": status, "reason": reason, "message": "", "lastTransitionTime": time(NOW) })
+    };
     serde_json::from_value(json!({
         "apiVersion": "mapa.radar.dev/v1",
         "kind": "MapaRefreshPolicy",
@@ -29,11 +32,17 @@ fn policy(name: &str, compliant: &str, reason: &str, until: i64) -> Guarded {
         },
         "status": {
             "dataAsOf": time(NOW - 600),
+            "lastSuccessTime": time(NOW - 590),
             "compliantUntil": time(until),
             "consecutiveFailures": 2,
-            "conditions": [{
-                "type": "Compliant", "status": compliant, "reason": reason, "message": "", "lastTransitionTime": time(NOW),
-            }],
+            // Every family has a sample: the parser does not know those without, which are allowed.
+            "conditions": [
+                condition("Compliant", compliant, reason),
+                condition("Ready", "True", "Reconciled"),
+                condition("AtRisk", "False", "OnSchedule"),
+                condition("Feasible", "True", "WithinLimit"),
+                condition("Suspended", "False", "NotSuspended"),
+            ],
             "compliance": {
                 "since": time(NOW), "accountedUntil": time(NOW),
                 "breaches": 3, "secondsInBreach": 77, "worstDataAgeSeconds": 2000,
