@@ -70,7 +70,17 @@ pub fn publish(
     }
     let reaches_back = last.is_none_or(|last| entries.iter().any(|entry| entry.published_at <= last.published_at));
     let oldest_told = entries.last().map_or(newest.published_at, |entry| entry.published_at);
-    entries.retain(|entry| last.is_none_or(|last| entry.published_at > last.published_at));
+    if let Some(last) = last {
+        // Of several within one second, as many are new as are not known.
+        let then = |entry: &Publication| entry.published_at == last.published_at;
+        let told = entries.iter().filter(|entry| then(entry)).count();
+        let mut new = told.saturating_sub(known.iter().filter(then).count());
+        entries.retain(|entry| {
+            let is_new = then(entry) && new > 0;
+            new -= usize::from(is_new);
+            is_new || entry.published_at > last.published_at
+        });
+    }
     for entry in &mut entries {
         entry.data_as_of = entry.data_as_of.min(seen);
         entry.published_at = entry.published_at.max(entry.data_as_of).min(seen);

@@ -18,9 +18,7 @@ const NOW: i64 = 1_795_428_000;
 
 fn policy(name: &str, compliant: &str, reason: &str, until: i64) -> Guarded {
     let time = |second: i64| Timestamp::from_second(second).unwrap().to_string();
-    let condition = |type_: &str, status: &str, reason: &str| {
-        json!({ "type": type_, "status": status, "reason": reason, "message": "", "lastTransitionTime": time(NOW) })
-    };
+    let condition = |type_: &str, status: &str, reason: &str| json!({ "type": type_, "status": status, "reason": reason, "message": "", "lastTransitionTime": time(NOW) });
     serde_json::from_value(json!({
         "apiVersion": "mapa.radar.dev/v1",
         "kind": "MapaRefreshPolicy",
