@@ -412,6 +412,12 @@ impl Kubernetes {
                 let _ = orders.carry_out(&mut server.truth, plan.started, now, &self.node_clock);
                 end(server, 0, "Completed", message.clone());
             }
+            Outcome::Tells(change) => {
+                let report = orders.carry_out(&mut server.truth, plan.started, now, &self.node_clock);
+                let mut report: Value = serde_json::from_str(&line(report)).unwrap_or_default();
+                change(&mut report);
+                end(server, 0, "Completed", report.to_string());
+            }
             Outcome::Fails(class, code, message) => {
                 let report = orders.report(
                     failure(*class, code, message),

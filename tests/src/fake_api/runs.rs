@@ -29,6 +29,8 @@ pub enum Outcome {
     NoPod,
     /// It does what it is for, and this stands in its termination message.
     Says(String),
+    /// It does what it is for, and its report is changed before it is read.
+    Tells(fn(&mut Value)),
     /// The node evicts the pod; the Job makes another one.
     Evicted,
     /// The kernel kills it.

@@ -15,6 +15,7 @@ mod extra_runs;
 mod objects;
 mod random;
 mod replicas;
+mod reports;
 mod runs;
 mod span;
 mod transport;
