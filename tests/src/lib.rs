@@ -16,6 +16,7 @@ pub mod fake_api;
 pub mod helm;
 pub mod images;
 pub mod kubectl;
+pub mod limit;
 pub mod metrics_table;
 pub mod node;
 pub mod operator;
