@@ -361,7 +361,7 @@ impl Kubernetes {
             "Running",
             &json!({ "running": { "startedAt": time::seconds(self.node_clock.shown(now)) } }),
         );
-        if !matches!(outcome, Outcome::Hangs) {
+        if !matches!(outcome, Outcome::Hangs | Outcome::KubeletLost) {
             self.after(
                 server,
                 self.script.duration,
@@ -453,7 +453,7 @@ impl Kubernetes {
                 self.after(server, REACTION, Action::CreatePod(job_place, job.1));
                 return;
             }
-            Outcome::Hangs | Outcome::NoPod | Outcome::ImagePullBackOff => return,
+            Outcome::Hangs | Outcome::KubeletLost | Outcome::NoPod | Outcome::ImagePullBackOff => return,
         }
         if matches!(plan.outcome, Outcome::Vanishes) {
             remove(server, place, uid);
@@ -502,10 +502,28 @@ impl Kubernetes {
         let Some(job) = same(server, place, uid).filter(|job| !ended(job)) else {
             return;
         };
+        let mut is_gone = true;
         for (pod, _) in pods_of(server, uid) {
             let pod_uid = server.store.get(&pod).as_deref().and_then(uid_of).unwrap_or_default();
+            if self.kubelet_is_lost(&pod_uid) {
+                is_gone = false;
+                is_told_to_end(server, &pod);
+                continue;
+            }
             self.plans.remove(&pod_uid);
             remove(server, &pod, &pod_uid);
+        }
+        if !is_gone {
+            // The Job is Failed only once its pods are gone (KEP-3939).
+            let at = time::seconds(server.time.now());
+            let now = server.time.now();
+            server.store.edit(Author::Kubernetes, now, place, |job| {
+                job["status"]["conditions"] = json!([{
+                    "type": "FailureTarget", "status": "True", "reason": "DeadlineExceeded",
+                    "message": "Job was active longer than specified deadline", "lastTransitionTime": at,
+                }]);
+            });
+            return;
         }
         self.finish(
             server,
@@ -595,11 +613,21 @@ impl Kubernetes {
         }
     }
 
+    fn kubelet_is_lost(&self, pod: &str) -> bool {
+        self.plans
+            .get(pod)
+            .is_some_and(|plan| matches!(plan.outcome, Outcome::KubeletLost))
+    }
+
     /// A running pod is told to end, reports, and goes.
     fn terminate(&mut self, server: &mut Server, place: &Key, uid: &str) {
         let Some(pod) = same(server, place, uid).filter(|pod| pod["metadata"]["deletionTimestamp"].is_null()) else {
             return;
         };
+        if self.kubelet_is_lost(uid) {
+            is_told_to_end(server, place);
+            return;
+        }
         let now = server.time.now();
         let hangs = self
             .plans
@@ -630,6 +658,14 @@ impl Kubernetes {
         });
         self.after(server, GRACE, Action::RemovePod(place.clone(), uid.to_owned()));
     }
+}
+
+/// A pod is deleted as far as the API server can do that without its kubelet.
+fn is_told_to_end(server: &mut Server, place: &Key) {
+    let now = server.time.now();
+    server.store.edit(Author::Kubernetes, now, place, |pod| {
+        pod["metadata"]["deletionTimestamp"] = time::seconds(now).into();
+    });
 }
 
 fn minute_start(minute: i64) -> Timestamp {

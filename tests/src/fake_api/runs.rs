@@ -39,6 +39,8 @@ pub enum Outcome {
     ImagePullBackOff,
     /// Its node goes away; the Job makes another pod.
     NodeLost,
+    /// Its kubelet never comes back: the pod runs for ever as far as anybody can tell, and is never gone, so that its Job never ends either.
+    KubeletLost,
     /// It does what it is for, and its Job is deleted in that moment.
     Vanishes,
 }

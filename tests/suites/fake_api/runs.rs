@@ -87,6 +87,31 @@ async fn f18_a_pod_that_is_evicted_or_lost_with_its_node_is_replaced_and_the_run
 }
 
 #[tokio::test(start_paused = true)]
+async fn f18_a_kubelet_that_never_comes_back_costs_one_run() {
+    let mut world = running(187).await;
+    let runs = world.task("roraima", MAP)["totalRuns"].as_u64().unwrap();
+    world.kubernetes.script.next(MAP, [Outcome::KubeletLost]);
+    world
+        .run_until("the run is said to hang", minutes(22), |world| {
+            world.is("roraima", "AtRisk", "True", "RunHung")
+        })
+        .await;
+    world
+        .run_until("the next run publishes", minutes(22), |world| {
+            world.task("roraima", MAP)["totalRuns"].as_u64().unwrap() >= runs + 2
+                && world.is("roraima", "AtRisk", "False", "OnSchedule")
+        })
+        .await;
+    world.converges_within(seconds(10)).await;
+    assert!(world.is("roraima", "Compliant", "True", "Fresh"));
+    let pods = world.all(resource::PODS);
+    assert!(
+        pods.iter().any(|pod| !pod["metadata"]["deletionTimestamp"].is_null()),
+        "the pod is still there"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn f18_a_pod_that_never_comes_is_told_after_thirty_seconds() {
     let mut world = running(186).await;
     world.kubernetes.script.next(MAP, [Outcome::NoPod]);
