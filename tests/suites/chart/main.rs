@@ -10,6 +10,7 @@
 )]
 
 mod alerts;
+mod gitops;
 mod permissions;
 mod release;
 mod rendering;
@@ -25,6 +26,7 @@ fn main() {
         rendering::TESTS,
         schema::TESTS,
         alerts::TESTS,
+        gitops::TESTS,
         release::TESTS,
         permissions::TESTS,
     ]
