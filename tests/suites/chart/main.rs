@@ -15,6 +15,7 @@ mod permissions;
 mod release;
 mod rendering;
 mod schema;
+mod self_test;
 mod world;
 
 use libtest_mimic::{Arguments, Trial};
@@ -28,6 +29,7 @@ fn main() {
         alerts::TESTS,
         gitops::TESTS,
         release::TESTS,
+        self_test::TESTS,
         permissions::TESTS,
     ]
     .concat()
