@@ -10,6 +10,7 @@
 )]
 
 mod alerts;
+mod examples;
 mod gitops;
 mod permissions;
 mod release;
@@ -27,6 +28,7 @@ fn main() {
         rendering::TESTS,
         schema::TESTS,
         alerts::TESTS,
+        examples::TESTS,
         gitops::TESTS,
         release::TESTS,
         self_test::TESTS,
