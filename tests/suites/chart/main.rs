@@ -10,6 +10,7 @@
 )]
 
 mod alerts;
+mod configuration;
 mod examples;
 mod gitops;
 mod permissions;
@@ -28,6 +29,7 @@ fn main() {
         rendering::TESTS,
         schema::TESTS,
         alerts::TESTS,
+        configuration::TESTS,
         examples::TESTS,
         gitops::TESTS,
         release::TESTS,
