@@ -39,6 +39,7 @@ pub mod replica;
 pub mod risk;
 pub mod run;
 pub mod schedule;
+pub mod self_test;
 pub mod server;
 pub mod settings;
 pub mod simulate;

@@ -10,6 +10,7 @@ use mapa_refresh_operator::{
     clock::Clock,
     explain::{Answer, explain},
     run,
+    self_test::self_test,
     settings::{Arguments, Command, RunArguments},
     simulate::simulate,
     telemetry,
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => reconcile(arguments),
         Command::Explain(settings) => say(&explain(&settings, Clock::system().now())),
         Command::Simulate(settings) => say(&simulate(&settings, Clock::system().now())),
+        Command::SelfTest(settings) => say(&self_test(&settings)),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
     config_file::{ConfigError, ConfigFile},
     explain::ExplainSettings,
     listen::Listen,
+    self_test::SelfTestSettings,
     simulate::SimulateSettings,
 };
 
@@ -63,6 +64,15 @@ misses no slot, runners that try again as theirs do, failures that are independe
 Exit codes: 0 every policy has fewer than one breach a year; 1 one has more; 2 one is not valid or can never publish (stderr names
 each field and what to write), or the file or an argument is of no use.";
 
+const SELF_TEST_EXAMPLES: &str = "\
+Examples:
+  # Does the operator of the cluster that kubectl talks to carry out policies in this namespace?
+  mapa-refresh-operator self-test --namespace radar --timeout-seconds 30
+
+The policy is suspended from its beginning: no run starts. It needs create, get and delete of policies, and list of CronJobs.
+
+Exit codes: 0 the policy got its CronJobs and became Ready, and is gone again; 1 not, stderr says why.";
+
 /// Keeps distributors' public outage maps fresh within the limit of REN 1.137/2025 Art. 106, and proves it.
 #[derive(Debug, Parser)]
 #[command(name = "mapa-refresh-operator", version, about, after_help = EXAMPLES)]
@@ -84,6 +94,9 @@ pub enum Command {
     /// Simulate years of a policy and print how old its data gets; needs no cluster.
     #[command(after_help = SIMULATE_EXAMPLES)]
     Simulate(SimulateSettings),
+    /// Apply a policy that starts nothing, wait until the operator of the cluster carries it out, and remove it; `helm test` runs it.
+    #[command(after_help = SELF_TEST_EXAMPLES)]
+    SelfTest(SelfTestSettings),
 }
 
 /// Flags and environment of `run`.

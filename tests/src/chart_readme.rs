@@ -23,13 +23,14 @@ and what its status means is in the repository's README.
 ```console
 $ helm install mapa-refresh-operator charts/mapa-refresh-operator --namespace mapa-system --create-namespace
 $ kubectl -n mapa-system rollout status deployment/mapa-refresh-operator
+$ helm test mapa-refresh-operator --namespace mapa-system
 ```
 
 Kubernetes 1.33 or later, and helm 4 (tested with 4.3.1). The operator runs under Pod Security `restricted` and so do the pods that it makes; it reads no Secret.
 
 - **Some namespaces only**: `--set 'watchNamespaces={radar,radar-ac}'` makes Roles there and no ClusterRole. The CustomResourceDefinition is the cluster's in any
   case: install it once and set `crds.install=false` elsewhere.
-- **Upgrade**: `helm upgrade` brings the CustomResourceDefinition with it. Schedules go on while the operator is away; a changed `runner` reaches
+- **Upgrade**: `helm upgrade` brings the CustomResourceDefinition with it, and `helm rollback` takes it back; with values of your own add `--reset-then-reuse-values`. Schedules go on while the operator is away; a changed `runner` reaches
   every CronJob within seconds.
 - **Uninstall**: `helm uninstall` takes the operator and its permissions away. The CustomResourceDefinition, the policies and their CronJobs stay and go on running: delete
   the policies first if they shall not (`kubectl delete mapa-refresh --all --all-namespaces`), the CustomResourceDefinition last (`kubectl delete crd

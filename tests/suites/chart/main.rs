@@ -10,10 +10,14 @@
 )]
 
 mod alerts;
+mod configuration;
+mod examples;
+mod gitops;
 mod permissions;
 mod release;
 mod rendering;
 mod schema;
+mod self_test;
 mod world;
 
 use libtest_mimic::{Arguments, Trial};
@@ -25,7 +29,11 @@ fn main() {
         rendering::TESTS,
         schema::TESTS,
         alerts::TESTS,
+        configuration::TESTS,
+        examples::TESTS,
+        gitops::TESTS,
         release::TESTS,
+        self_test::TESTS,
         permissions::TESTS,
     ]
     .concat()

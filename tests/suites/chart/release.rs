@@ -4,10 +4,20 @@ use mapa_refresh_tests::{helm::image_arguments, policy::Example};
 
 use crate::world::{Cluster, Test, World, fixture};
 
-pub const TESTS: &[Test] = &[(
-    "release::it_is_installed_upgraded_rolled_back_and_uninstalled_and_policies_stay",
-    life,
-)];
+pub const TESTS: &[Test] = &[
+    (
+        "release::it_is_installed_upgraded_rolled_back_and_uninstalled_and_policies_stay",
+        life,
+    ),
+    (
+        "release::live_policies_keep_identity_account_and_cron_jobs_from_the_previous_chart_to_this_one_and_back",
+        upgraded,
+    ),
+    (
+        "release::the_values_of_the_previous_chart_are_accepted_and_it_names_those_that_it_does_not_know",
+        values_of_the_previous,
+    ),
+];
 
 const NAMESPACE: &str = "mapa-system";
 const CRD: &str = "crd/maparefreshpolicies.mapa.radar.dev";
@@ -48,6 +58,18 @@ fn life(_: &World) {
     let image = || of_deployment("{.spec.template.spec.containers[0].image}");
     let (first_checksum, first_image) = (checksum(), image());
     assert_eq!(first_image, "ghcr.io/radar-dev/mapa-refresh-operator:0.1.0");
+
+    // The Prometheus operator's kinds, as far as a release needs them.
+    for (kind, plural) in [
+        ("PodMonitor", "podmonitors"),
+        ("ServiceMonitor", "servicemonitors"),
+        ("PrometheusRule", "prometheusrules"),
+    ] {
+        cluster.kubectl().apply(&definition(kind, plural)).unwrap();
+        let name = format!("crd/{plural}.monitoring.coreos.com");
+        let established = ["wait", "--for=condition=Established", &name, "--timeout=30s"];
+        cluster.kubectl().run(established).unwrap();
+    }
 
     // Every template and every field, accepted by the API server; names stay, so that it is the same release.
     let everything = fixture("values", "everything").display().to_string();
@@ -121,6 +143,26 @@ fn life(_: &World) {
     assert_eq!(uid(), before);
 }
 
+/// A CustomResourceDefinition of the Prometheus operator that takes everything.
+fn definition(kind: &str, plural: &str) -> String {
+    let singular = kind.to_lowercase();
+    format!(
+        "apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {{ name: {plural}.monitoring.coreos.com }}
+spec:
+  group: monitoring.coreos.com
+  names: {{ kind: {kind}, plural: {plural}, singular: {singular} }}
+  scope: Namespaced
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema: {{ openAPIV3Schema: {{ type: object, x-kubernetes-preserve-unknown-fields: true }} }}
+"
+    )
+}
+
 /// The operator refuses what it does not know: everything that the chart can write, it reads.
 fn assert_operator_reads_the_configuration(cluster: &Cluster) {
     let file = cluster.plane.folder().join("everything.yaml");
@@ -147,4 +189,133 @@ fn assert_operator_reads_the_configuration(cluster: &Cluster) {
         !output.status.success() && said.contains("could not find the cluster"),
         "{said}"
     );
+}
+
+/// The chart before this one, as it was packed: without leader election, metrics and probes.
+fn previous() -> String {
+    let path = "suites/chart/previous/mapa-refresh-operator-0.1.0.tgz";
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join(path)
+        .display()
+        .to_string()
+}
+
+/// What must outlive every upgrade: of the policy identity, spec and account, of its CronJobs the identities.
+fn lasting(cluster: &Cluster) -> String {
+    let of_policy =
+        "jsonpath={.metadata.uid} {.metadata.creationTimestamp} {.spec.cache.keyPrefix} {.status.compliance.since}";
+    let policy = cluster.ask(&["-n", "radar", "get", "mapa-refresh", "roraima", "-o", of_policy]);
+    let of_cron_jobs = "jsonpath={range .items[*]}{.metadata.name}={.metadata.uid} {end}";
+    format!(
+        "{policy} {}",
+        cluster.ask(&["-n", "radar", "get", "cronjobs", "-o", of_cron_jobs])
+    )
+}
+
+/// Changes the policy, and waits until the operator has carried the change out.
+fn change(cluster: &Cluster, operator: &mapa_refresh_tests::process::Process, max_age: u32) {
+    let policy = ["-n", "radar", "get", "mapa-refresh", "roraima", "-o"];
+    let patch = format!(r#"{{"spec":{{"maxDataAgeMinutes":{max_age}}}}}"#);
+    cluster
+        .kubectl()
+        .run([
+            "-n",
+            "radar",
+            "patch",
+            "mapa-refresh",
+            "roraima",
+            "--type=merge",
+            "-p",
+            &patch,
+        ])
+        .unwrap();
+    let generations = || {
+        let path = r#"jsonpath={.metadata.generation} {.status.observedGeneration} {.status.conditions[?(@.type=="Ready")].status}"#;
+        let said = cluster.ask(&[&policy[..], &[path]].concat());
+        match said.split(' ').collect::<Vec<_>>()[..] {
+            [wanted, observed, "True"] if wanted == observed => "carried out".to_owned(),
+            _ => format!("{said}; {}", operator.last_lines()),
+        }
+    };
+    cluster.wait_until("the change to be carried out", 40, generations, "carried out");
+}
+
+fn upgraded(_: &World) {
+    let cluster = Cluster::start();
+    let fixed = [
+        "install",
+        "mapa-refresh-operator",
+        &previous(),
+        "--namespace",
+        NAMESPACE,
+    ];
+    cluster.helm.run(fixed.iter().chain(&["--create-namespace"])).unwrap();
+    cluster.wait_for_crd();
+    // Its permissions and its configuration, read by this version; they have no Lease.
+    let operator = cluster.start_operator(NAMESPACE, &["--leader-elect=false"]);
+    cluster.kubectl().namespace("radar").unwrap();
+    let example = Example::every_minute("radar", "roraima");
+    cluster.kubectl().apply(&example.manifest("")).unwrap();
+    change(&cluster, &operator, 29);
+    let before = lasting(&cluster);
+    assert_eq!(before.matches('=').count(), 3, "{before}");
+    assert_eq!(before.matches('T').count(), 2, "an account is kept: {before}");
+    drop(operator);
+
+    cluster.release("upgrade", NAMESPACE, &[]).unwrap();
+    let operator = cluster.start_operator(NAMESPACE, &[]);
+    change(&cluster, &operator, 28);
+    assert_eq!(lasting(&cluster), before);
+    drop(operator);
+
+    cluster
+        .helm
+        .run(["rollback", "mapa-refresh-operator", "1", "--namespace", NAMESPACE])
+        .unwrap();
+    let operator = cluster.start_operator(NAMESPACE, &["--leader-elect=false"]);
+    change(&cluster, &operator, 27);
+    assert_eq!(
+        lasting(&cluster),
+        before,
+        "the definition went back as well, and dropped nothing"
+    );
+}
+
+fn values_of_the_previous(_: &World) {
+    let cluster = Cluster::start();
+    let all = cluster.helm.run(["show", "values", &previous()]).unwrap();
+    let file = cluster.plane.folder().join("previous.yaml");
+    std::fs::write(&file, all).unwrap();
+    let values = ["--values", &file.display().to_string(), "--create-namespace"];
+    let fixed = [
+        "install",
+        "mapa-refresh-operator",
+        &previous(),
+        "--namespace",
+        NAMESPACE,
+    ];
+    cluster.helm.run(fixed.iter().chain(&values)).unwrap();
+    // Every value of it, written out, and those that it has in its release.
+    cluster.release("upgrade", NAMESPACE, &values).unwrap();
+    cluster
+        .release(
+            "upgrade",
+            NAMESPACE,
+            &["--reset-then-reuse-values", "--set=log.level=debug"],
+        )
+        .unwrap();
+    // The other way round: what only this chart knows is named.
+    let fixed = [
+        "upgrade",
+        "mapa-refresh-operator",
+        &previous(),
+        "--namespace",
+        NAMESPACE,
+    ];
+    let error = cluster
+        .helm
+        .run(fixed.iter().chain(&["--set=metrics.port=9090"]))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("'metrics' not allowed"), "{error}");
 }

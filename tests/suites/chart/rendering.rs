@@ -47,7 +47,7 @@ fn render(set: &str, further: &[&str]) -> String {
 }
 
 /// Compares `found` with the file, or writes it.
-fn assert_committed(path: &Path, found: &str, remedy: &str) {
+pub fn assert_committed(path: &Path, found: &str, remedy: &str) {
     if env::var_os("UPDATE_GOLDEN").is_some() {
         fs::write(path, found).unwrap();
         return;

@@ -62,6 +62,8 @@ fn wrong(_: &World) {
             "pods",
         ),
         ("image.digest=sha256:0", "/image/digest", "sha256:0"),
+        ("selfTest.timeoutSeconds=0", "/selfTest/timeoutSeconds", "1"),
+        ("selfTest.enabled=no", "/selfTest/enabled", "boolean"),
         ("replicas=10", "/replicas", "9"),
         ("leaderElection.enabled=false", "/replicas", "1"),
         ("leaderElection.enabled=maybe", "/leaderElection/enabled", "boolean"),

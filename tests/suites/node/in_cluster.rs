@@ -86,5 +86,8 @@ fn reconciles(world: &World) {
     )
     .unwrap();
     run(&["delete", "mapa-refresh", "roraima"]).unwrap();
+    helm.run(["test", RELEASE, "--namespace", NAMESPACE, "--timeout=180s"])
+        .unwrap();
+    assert_eq!(run(&["get", "mapa-refresh", "-o", "name"]).unwrap(), "");
     helm.run(["uninstall", RELEASE, "--namespace", NAMESPACE]).unwrap();
 }
