@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use http::{HeaderValue, header::USER_AGENT};
 use kube::{Api, Client, api::ListParams, client::ClientBuilder};
 use mapa_refresh_crds::MapaRefreshPolicy;
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,6 +21,9 @@ const STOP_WITHIN: Duration = Duration::from_secs(3);
 
 /// Longest silence within an answer. kube ends a watch by itself after 295 s.
 const READ_TIMEOUT: Duration = Duration::from_secs(305);
+
+/// What it calls itself in every request.
+pub const AGENT: &str = concat!("mapa-refresh-operator/", env!("CARGO_PKG_VERSION"));
 
 /// Why the operator cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +70,8 @@ pub fn until_terminated(settings: &Settings) -> Result<(), StartError> {
         // Of an answer that has begun, the rest: a list that stops in the middle. Longer than a watch may be silent.
         config.read_timeout = Some(READ_TIMEOUT);
         config.reset_reader_on_write = true;
+        // The audit log then tells its requests from an administrator's, whoever's account they use.
+        config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
         info!(server = %config.cluster_url, version = env!("CARGO_PKG_VERSION"), "starting");
         let vitals = Arc::new(Vitals::new(Clock::system()));
         let listener = server::bind(settings.listen)

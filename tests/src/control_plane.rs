@@ -201,7 +201,8 @@ impl ControlPlane {
             ])
             .args([
                 "--authorization-mode=Node,RBAC",
-                "--enable-admission-plugins=NodeRestriction",
+                // The second is on in OpenShift: who makes an object that blocks its owner's deletion needs a permission for it.
+                "--enable-admission-plugins=NodeRestriction,OwnerReferencesPermissionEnforcement",
                 "--allow-privileged=true",
             ])
             // Else `kubectl logs` asks for the node by a name that nobody resolves.
@@ -230,7 +231,7 @@ impl ControlPlane {
         self.api_server = None;
     }
 
-    /// The API server's audit log: one JSON line for each request of a write or a watch.
+    /// The API server's audit log: one JSON line for each request that is answered.
     #[must_use]
     pub fn audit_log(&self) -> PathBuf {
         self.folder.path().join("audit.log")

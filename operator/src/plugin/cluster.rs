@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::{HeaderValue, header::USER_AGENT};
 use kube::{
     Api, Client, Config,
     api::ListParams,
@@ -13,6 +14,9 @@ use super::{arguments::ClusterArguments, error::PluginError, nearest::nearest};
 
 /// How long the way to the API server may take: somebody is waiting.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// What it calls itself in every request.
+const AGENT: &str = concat!("kubectl-mapa/", env!("CARGO_PKG_VERSION"));
 
 /// A client, and the namespace that is meant when none is said.
 pub struct Cluster {
@@ -32,6 +36,7 @@ impl Cluster {
         config.connect_timeout = Some(CONNECT_WITHIN);
         // Its own repeats would wait for minutes; whoever asked can ask again.
         config.default_retry = false;
+        config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
         let namespace = arguments
             .namespace
             .clone()

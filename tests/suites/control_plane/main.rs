@@ -16,6 +16,7 @@ mod deadlines;
 mod evidence;
 mod extra_runs;
 mod past_admission;
+mod permissions;
 mod plugin;
 mod pods;
 mod replicas;
@@ -23,13 +24,16 @@ mod vitals;
 mod world;
 
 use libtest_mimic::{Arguments, Trial};
+use mapa_refresh_tests::progress;
 
 fn main() {
     let arguments = Arguments::from_args();
     if arguments.list {
         libtest_mimic::run(&arguments, trials(None)).exit();
     }
+    let is_whole = arguments.filter.is_none() && arguments.skip.is_empty();
     let world = world::World::start();
+    let calls = world.calls();
     // Some wait for the clock, not for the processor.
     let conclusion = libtest_mimic::run(
         &Arguments {
@@ -40,7 +44,13 @@ fn main() {
     );
     // Exiting would skip it, and with it the end of the servers.
     drop(world);
-    conclusion.exit();
+    // A test that failed may be the one that would have used a permission.
+    let permitted = permissions::check(&calls, is_whole && !conclusion.has_failed());
+    conclusion.exit_if_failed();
+    if let Err(error) = permitted {
+        progress::say(&error);
+        std::process::exit(101);
+    }
 }
 
 fn trials(world: Option<&world::World>) -> Vec<Trial> {
@@ -52,6 +62,7 @@ fn trials(world: Option<&world::World>) -> Vec<Trial> {
         evidence::TESTS,
         extra_runs::TESTS,
         past_admission::TESTS,
+        permissions::TESTS,
         replicas::TESTS,
         plugin::TESTS,
         vitals::TESTS,

@@ -9,6 +9,7 @@ use std::{
 };
 
 use k8s_openapi::jiff::Timestamp;
+use mapa_refresh_operator::run::AGENT;
 use mapa_refresh_tests::{
     cargo,
     control_plane::ControlPlane,
@@ -22,6 +23,8 @@ use mapa_refresh_tests::{
 };
 use serde_json::Value;
 
+use crate::permissions::Calls;
+
 /// A test: a name that says the promise, and what proves it.
 pub type Test = (&'static str, fn(&World));
 
@@ -31,8 +34,22 @@ pub const ON_SCHEDULE_ALONE: &str = "  rescue: false\n";
 /// The control plane with the CRD.
 #[derive(Clone)]
 pub struct World {
-    plane: Arc<ControlPlane>,
+    plane: Arc<Recorded>,
     operator: PathBuf,
+    calls: Calls,
+}
+
+/// A control plane, whose operators' calls are kept beyond its end.
+struct Recorded {
+    plane: ControlPlane,
+    calls: Calls,
+}
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        let log = std::fs::read(self.plane.audit_log()).unwrap_or_default();
+        self.calls.record(&log);
+    }
 }
 
 impl World {
@@ -40,15 +57,21 @@ impl World {
         Self::with_crd(
             &crd(),
             cargo::binary("mapa-refresh-operator", "mapa-refresh-operator").unwrap(),
+            Calls::default(),
         )
     }
 
     /// A world of its own, with the same operator and another CRD.
     pub fn beside(&self, crd: &str) -> Self {
-        Self::with_crd(crd, self.operator.clone())
+        Self::with_crd(crd, self.operator.clone(), self.calls.clone())
     }
 
-    fn with_crd(crd: &str, operator: PathBuf) -> Self {
+    /// What the operators asked for of every control plane that has ended.
+    pub fn calls(&self) -> Calls {
+        self.calls.clone()
+    }
+
+    fn with_crd(crd: &str, operator: PathBuf, calls: Calls) -> Self {
         let plane = ControlPlane::start().unwrap();
         plane.kubectl().apply(crd).unwrap();
         let established = [
@@ -68,46 +91,50 @@ impl World {
         })
         .unwrap();
         Self {
-            plane: Arc::new(plane),
+            plane: Arc::new(Recorded {
+                plane,
+                calls: calls.clone(),
+            }),
             operator,
+            calls,
         }
     }
 
     pub fn kubectl(&self) -> Kubectl {
-        self.plane.kubectl()
+        self.plane().kubectl()
     }
 
     pub fn plane(&self) -> &ControlPlane {
-        &self.plane
+        &self.plane.plane
     }
 
     /// Ends the controller-manager of a world of one's own: no slot fires, and no Job gets a pod.
     pub fn stop_controller_manager(&self) {
-        self.plane.stop_controller_manager();
+        self.plane().stop_controller_manager();
     }
 
     /// Starts it again.
     pub fn start_controller_manager(&self) {
-        self.plane.start_controller_manager().unwrap();
+        self.plane().start_controller_manager().unwrap();
     }
 
     /// An operator that is `user` for the API server, not started yet.
     pub fn operator_of(&self, user: &str) -> Operator {
-        let pki = self.plane.pki();
+        let pki = self.plane().pki();
         pki.issue(user, user, "operators", &[]).unwrap();
-        let kubeconfig = pki.kubeconfig(user, &self.plane.server()).unwrap();
+        let kubeconfig = pki.kubeconfig(user, &self.plane().server()).unwrap();
         Operator::new(
             self.operator.clone(),
             Some(&kubeconfig),
             "runner:1",
-            self.plane.folder(),
+            self.plane().folder(),
         )
         .named(user)
     }
 
     /// Everything that the audit log has.
     pub fn audit_events(&self) -> Vec<Value> {
-        let log = std::fs::read(self.plane.audit_log()).unwrap();
+        let log = std::fs::read(self.plane().audit_log()).unwrap();
         log.split(|byte| *byte == b'\n')
             .filter_map(|line| serde_json::from_slice(line).ok())
             .collect()
@@ -121,7 +148,7 @@ impl World {
     /// The same with further arguments for the operator.
     pub fn tenant_with(&self, namespace: &str, arguments: &[String]) -> Tenant {
         self.kubectl().namespace(namespace).unwrap();
-        self.tenant_by(namespace, self.plane.kubeconfig(), arguments)
+        self.tenant_by(namespace, self.plane().kubeconfig(), arguments)
     }
 
     /// The same with an operator that may do what the namespace's service account `account`, which is made, may do: nothing yet.
@@ -132,11 +159,11 @@ impl World {
             .run(["-n", namespace, "create", "serviceaccount", account])
             .unwrap();
         let token = kubectl.run(["-n", namespace, "create", "token", account]).unwrap();
-        let kubeconfig = self.plane.folder().join(format!("kubeconfig-{namespace}"));
-        let ca = self.plane.pki().path("ca.crt");
+        let kubeconfig = self.plane().folder().join(format!("kubeconfig-{namespace}"));
+        let ca = self.plane().pki().path("ca.crt");
         let text = serde_json::json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "x",
-            "clusters": [{ "name": "x", "cluster": { "server": self.plane.server(), "certificate-authority": ca } }],
+            "clusters": [{ "name": "x", "cluster": { "server": self.plane().server(), "certificate-authority": ca } }],
             "users": [{ "name": "x", "user": { "token": token.trim() } }],
             "contexts": [{ "name": "x", "context": { "cluster": "x", "user": "x" } }],
         });
@@ -146,9 +173,14 @@ impl World {
 
     fn tenant_by(&self, namespace: &str, kubeconfig: &Path, arguments: &[String]) -> Tenant {
         let kubectl = self.kubectl();
-        let operator = Operator::new(self.operator.clone(), Some(kubeconfig), "runner:1", self.plane.folder())
-            .named(namespace)
-            .with_argument(&format!("--watch-namespace={namespace}"));
+        let operator = Operator::new(
+            self.operator.clone(),
+            Some(kubeconfig),
+            "runner:1",
+            self.plane().folder(),
+        )
+        .named(namespace)
+        .with_argument(&format!("--watch-namespace={namespace}"));
         let operator = arguments
             .iter()
             .fold(operator, |operator, argument| operator.with_argument(argument));
@@ -158,8 +190,8 @@ impl World {
             namespace: namespace.to_owned(),
             operator,
             process: Some(process),
-            audit_log: self.plane.audit_log(),
-            folder: self.plane.folder().to_owned(),
+            audit_log: self.plane().audit_log(),
+            folder: self.plane().folder().to_owned(),
         }
     }
 }
@@ -319,11 +351,7 @@ impl Tenant {
         lines
             .into_iter()
             .filter(move |event| event["objectRef"]["namespace"] == namespace.as_str())
-            .filter(|event| {
-                !event["userAgent"]
-                    .as_str()
-                    .is_some_and(|agent| agent.starts_with("kube"))
-            })
+            .filter(is_of_an_operator)
             .map(|event| Request::read(&event))
     }
 
@@ -338,6 +366,11 @@ impl Tenant {
             .filter(|request| !request.starts_with("list") && !request.starts_with("watch"))
             .collect()
     }
+}
+
+/// Whether the audit log's `event` is a request of an operator, whatever account it uses.
+pub fn is_of_an_operator(event: &Value) -> bool {
+    event["userAgent"] == AGENT
 }
 
 /// A request in the words of the audit log.
