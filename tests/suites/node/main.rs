@@ -11,6 +11,7 @@
 
 mod compliance;
 mod end_to_end;
+mod images;
 mod in_cluster;
 mod misfits;
 mod oracle;
@@ -73,5 +74,12 @@ fn tests() -> Vec<world::Test> {
 
 /// Tests that leave each other alone.
 fn together_tests() -> Vec<world::Test> {
-    [end_to_end::TESTS, in_cluster::TESTS, misfits::TESTS, oracle::TESTS].concat()
+    [
+        end_to_end::TESTS,
+        images::TESTS,
+        in_cluster::TESTS,
+        misfits::TESTS,
+        oracle::TESTS,
+    ]
+    .concat()
 }
