@@ -15,6 +15,7 @@ mod images;
 mod in_cluster;
 mod misfits;
 mod oracle;
+mod restricted;
 mod world;
 
 use libtest_mimic::{Arguments, Completion, Trial};
