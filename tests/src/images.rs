@@ -8,7 +8,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use crate::{Result, assets, error::Step, packages, process, progress};
+use crate::{Result, assets, cargo_tool, error::Step, packages, process, progress, sources::Revision};
 
 /// Name of the image of the pods' sandboxes.
 pub const PAUSE: &str = "localhost/pause:3.10";
@@ -57,6 +57,7 @@ pub fn pause() -> Result<PathBuf> {
             PAUSE,
             &[],
             &[],
+            None,
             archive,
         )
     })
@@ -154,19 +155,66 @@ fn project(package: &str, archive: &str, dockerfile: &Path, name: &str, argument
         make_rust_image()?;
         let target = assets::cache().join("image-target");
         fs::create_dir_all(&target).step_at("create", &target)?;
-        let toolchain = process::output(
-            "find the Rust toolchain",
-            Command::new("rustc").args(["--print", "sysroot"]),
-        )?;
-        let home = std::env::var("CARGO_HOME")
-            .unwrap_or_else(|_| format!("{}/.cargo", std::env::var("HOME").unwrap_or_default()));
-        let mounts = [
-            format!("{}:/usr/local/toolchain:ro", toolchain.trim()),
-            format!("{home}/registry:/usr/local/cargo/registry"),
-            format!("{}:/src/target", target.display()),
-        ];
-        build(&root, dockerfile, name, &mounts, arguments, archive)
+        build_project(&root, dockerfile, name, &target, arguments, archive)
     })
+}
+
+/// Builds the image `name` of the sources in `root` into `archive`, with what is compiled already in `target`.
+fn build_project(
+    root: &Path,
+    dockerfile: &Path,
+    name: &str,
+    target: &Path,
+    arguments: &[String],
+    archive: &Path,
+) -> Result<()> {
+    let toolchain = process::output(
+        "find the Rust toolchain",
+        Command::new("rustc").args(["--print", "sysroot"]),
+    )?;
+    let home =
+        std::env::var("CARGO_HOME").unwrap_or_else(|_| format!("{}/.cargo", std::env::var("HOME").unwrap_or_default()));
+    let auditable = cargo_tool::AUDITABLE.path()?;
+    let mounts = [
+        format!("{}:/usr/local/toolchain:ro", toolchain.trim()),
+        format!("{home}/registry:/usr/local/cargo/registry"),
+        format!("{}:/usr/local/cargo/bin/cargo-auditable:ro", auditable.display()),
+        format!("{}:/src/target", target.display()),
+    ];
+    let revision = Revision::read()?;
+    let told = [
+        format!("VERSION={}", env!("CARGO_PKG_VERSION")),
+        format!("REVISION={}", revision.commit),
+        format!("CREATED={}", revision.moment),
+    ];
+    build(
+        root,
+        dockerfile,
+        name,
+        &mounts,
+        &[&told, arguments].concat(),
+        Some(&revision.epoch),
+        archive,
+    )
+}
+
+/// Builds the operator's image of the sources in `root`, of which nothing is compiled yet, into `archive`.
+///
+/// # Errors
+/// The build fails; with its output.
+pub fn operator_from_nothing(root: &Path, archive: &Path) -> Result<()> {
+    packages::ensure(packages::IMAGES)?;
+    make_rust_image()?;
+    let target = tempfile::tempdir().step("create a folder")?;
+    let name = "localhost/mapa-refresh-operator:reproduced";
+    build_project(
+        root,
+        &root.join("operator/Dockerfile"),
+        name,
+        target.path(),
+        &[],
+        archive,
+    )
 }
 
 /// A Debian with a C compiler, under the name of the official Rust image; the toolchain is mounted into the build.
@@ -216,6 +264,7 @@ fn build(
     name: &str,
     mounts: &[String],
     arguments: &[String],
+    epoch: Option<&str>,
     archive: &Path,
 ) -> Result<()> {
     let _lock = assets::lock(&assets::cache().join("buildah.lock"))?;
@@ -235,6 +284,10 @@ fn build(
     }
     for argument in arguments {
         bud.args(["--build-arg", argument]);
+    }
+    if let Some(epoch) = epoch {
+        // The moment of every file and of the image itself: else no two builds are alike.
+        bud.args(["--timestamp", epoch]);
     }
     bud.arg("-f").arg(dockerfile).arg(context);
     process::output(&format!("build {name}"), &mut bud)?;

@@ -8,6 +8,7 @@
 
 pub mod assets;
 pub mod cargo;
+pub mod cargo_tool;
 pub mod chart_readme;
 pub mod control_plane;
 pub mod dashboard;
@@ -19,6 +20,7 @@ pub mod kubectl;
 pub mod limit;
 pub mod metrics_table;
 pub mod node;
+pub mod oci_archive;
 pub mod operator;
 pub mod packages;
 pub mod pki;
@@ -27,7 +29,9 @@ pub mod postgres;
 pub mod process;
 pub mod progress;
 pub mod redis;
+pub mod sbom;
 pub mod seed;
+pub mod sources;
 pub mod vitals;
 pub mod wait;
 

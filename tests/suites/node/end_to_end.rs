@@ -3,7 +3,10 @@
 use mapa_refresh_tests::{images, postgres, redis, seed};
 use serde_json::Value;
 
-use crate::world::{Test, World, condition, task};
+use crate::{
+    restricted::assert_restricted,
+    world::{Test, World, condition, task},
+};
 
 pub const TESTS: &[Test] = &[(
     "end_to_end::f01_f32_a_policy_becomes_compliant_breaks_at_its_moment_and_recovers",
@@ -26,6 +29,7 @@ fn life(world: &World) {
 
     // A real CronJob fires, and the documents are there.
     tenant.wait_for_condition("Compliant", "True", "Fresh", 120);
+    assert_restricted(&tenant.run(&["get", "pods", "-o", "json"]), false);
     let document = |key: &str| -> Value { serde_json::from_str(&cache.command(&["GET", key]).unwrap()).unwrap() };
     let map = document("mapa:interrupcoes");
     assert_eq!(map["total"], seed::EXPECTED.active);

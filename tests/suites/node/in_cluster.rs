@@ -10,7 +10,10 @@ use mapa_refresh_tests::{
     wait::{self, Look},
 };
 
-use crate::world::{Test, World};
+use crate::{
+    restricted::assert_restricted,
+    world::{Test, World},
+};
 
 pub const TESTS: &[Test] = &[(
     "in_cluster::the_chart_installs_a_restricted_operator_within_10_seconds_that_reconciles_with_roles_alone",
@@ -58,6 +61,15 @@ fn reconciles(world: &World) {
     assert!(took < INSTALLED_WITHIN, "{took:?}");
 
     let run = |arguments: &[&str]| kubectl.run(["-n", NAMESPACE].iter().chain(arguments));
+    let operators = run(&[
+        "get",
+        "pods",
+        "-l",
+        "app.kubernetes.io/name=mapa-refresh-operator",
+        "-o",
+        "json",
+    ]);
+    assert_restricted(&operators.unwrap(), true);
     let example = Example {
         interval_minutes: 30,
         ..Example::every_minute(NAMESPACE, "roraima")

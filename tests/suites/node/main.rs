@@ -11,9 +11,11 @@
 
 mod compliance;
 mod end_to_end;
+mod images;
 mod in_cluster;
 mod misfits;
 mod oracle;
+mod restricted;
 mod world;
 
 use libtest_mimic::{Arguments, Completion, Trial};
@@ -73,5 +75,12 @@ fn tests() -> Vec<world::Test> {
 
 /// Tests that leave each other alone.
 fn together_tests() -> Vec<world::Test> {
-    [end_to_end::TESTS, in_cluster::TESTS, misfits::TESTS, oracle::TESTS].concat()
+    [
+        end_to_end::TESTS,
+        images::TESTS,
+        in_cluster::TESTS,
+        misfits::TESTS,
+        oracle::TESTS,
+    ]
+    .concat()
 }
