@@ -71,7 +71,8 @@ pub fn publish(
     let reaches_back = last.is_none_or(|last| entries.iter().any(|entry| entry.published_at <= last.published_at));
     let oldest_told = entries.last().map_or(newest.published_at, |entry| entry.published_at);
     if let Some(last) = last {
-        // Of several within one second, as many are new as are not known.
+        // Of several within one second, as many are new as are not known: their stamps tell nothing, because what is known has the oldest of
+        // several clocks.
         let then = |entry: &Publication| entry.published_at == last.published_at;
         let told = entries.iter().filter(|entry| then(entry)).count();
         let mut new = told.saturating_sub(known.iter().filter(then).count());

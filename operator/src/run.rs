@@ -70,7 +70,7 @@ pub fn until_terminated(settings: &Settings) -> Result<(), StartError> {
         // Of an answer that has begun, the rest: a list that stops in the middle. Longer than a watch may be silent.
         config.read_timeout = Some(READ_TIMEOUT);
         config.reset_reader_on_write = true;
-        // The audit log then tells its requests from an administrator's, whoever's account they use.
+        // The audit log then tells its requests from an administrator's, whichever account both use.
         config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
         info!(server = %config.cluster_url, version = env!("CARGO_PKG_VERSION"), "starting");
         let vitals = Arc::new(Vitals::new(Clock::system()));
