@@ -1,6 +1,6 @@
 //! Environment variables by which the operator configures a run, and the places where it mounts the Secrets.
 //!
-//! Scalars only. The operator sets them in the pod's template, the job-runner reads them (each also has a flag).
+//! Scalars, and one definition as JSON. The operator sets them in the pod's template, the job-runner reads them (each also has a flag).
 
 /// Namespace of the policy; with [`POLICY_NAME`] the owner of what is published.
 pub const POLICY_NAMESPACE: &str = "MAPA_POLICY_NAMESPACE";
@@ -26,6 +26,8 @@ pub const CACHE_KEY_PREFIX: &str = "MAPA_CACHE_KEY_PREFIX";
 pub const TIME_ZONE: &str = "MAPA_TIME_ZONE";
 /// Name of the area definition.
 pub const AREA: &str = "MAPA_AREA";
+/// The definition itself, as JSON ([`crate::area::Area`]); absent for an area that is built in.
+pub const AREA_DEFINITION: &str = "MAPA_AREA_DEFINITION";
 /// Minutes between two slots.
 pub const INTERVAL_MINUTES: &str = "MAPA_INTERVAL_MINUTES";
 /// Oldest that the published data may be, in minutes.
@@ -47,9 +49,20 @@ pub const ATTEMPT_TIMEOUT_SECONDS: &str = "MAPA_ATTEMPT_TIMEOUT_SECONDS";
 /// Seconds that the whole run may take, attempts and delays.
 pub const RUN_BUDGET_SECONDS: &str = "MAPA_RUN_BUDGET_SECONDS";
 
+/// File with authorities in PEM for stores whose Secret has no `ca.crt`; absent when none is configured.
+pub const CA_BUNDLE: &str = "MAPA_CA_BUNDLE";
+/// Directory with an Oracle wallet for Secrets without one; absent when none is configured.
+pub const WALLET_DIR: &str = "MAPA_WALLET_DIR";
+
 /// Where the database's Secret is mounted: `url`, `username`, `password`, `ca.crt`, wallet files.
 pub const DATABASE_SECRET_DIR: &str = "/etc/mapa/database";
 /// Where the cache's Secret is mounted: `url`, `username`, `password`, `ca.crt`.
 pub const CACHE_SECRET_DIR: &str = "/etc/mapa/cache";
+/// Where the configured bundle of authorities is mounted.
+pub const CA_BUNDLE_DIR: &str = "/etc/mapa/authorities";
+/// Name of the bundle's file there, whatever its key in the ConfigMap.
+pub const CA_BUNDLE_FILE: &str = "ca.crt";
+/// Where the configured wallet's Secret is mounted.
+pub const WALLET_SECRET_DIR: &str = "/etc/mapa/wallet";
 /// Where Kubernetes reads the termination message.
 pub const TERMINATION_MESSAGE_PATH: &str = "/dev/termination-log";

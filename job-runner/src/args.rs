@@ -86,6 +86,9 @@ pub struct SettingArgs {
     /// Area definition [default: RR]
     #[arg(long, env = env::AREA, hide_env_values = true)]
     pub area: Option<String>,
+    /// Bounding box and municipalities of an area that is not built in, as JSON
+    #[arg(long, value_name = "JSON", env = env::AREA_DEFINITION, hide_env_values = true)]
+    pub area_definition: Option<String>,
     /// Minutes between two slots, 1 to 30 [default: 10]
     #[arg(long, env = env::INTERVAL_MINUTES, hide_env_values = true)]
     pub interval_minutes: Option<String>,
@@ -122,6 +125,12 @@ pub struct SettingArgs {
     /// Directory of the cache's Secret: url, optionally username, password, ca.crt
     #[arg(long, value_name = "DIR", default_value = env::CACHE_SECRET_DIR)]
     pub cache_secret_dir: PathBuf,
+    /// Authorities in PEM, for stores over TLS whose Secret has no ca.crt [default: the public authorities]
+    #[arg(long, value_name = "FILE", env = env::CA_BUNDLE, hide_env_values = true)]
+    pub ca_bundle: Option<PathBuf>,
+    /// Directory with a wallet, tnsnames.ora or sqlnet.ora, for an Oracle database whose Secret has none
+    #[arg(long, value_name = "DIR", env = env::WALLET_DIR, hide_env_values = true)]
+    pub wallet_dir: Option<PathBuf>,
     /// File that receives the report as well; the default is written only where it exists
     #[arg(long, value_name = "FILE", default_value = env::TERMINATION_MESSAGE_PATH)]
     pub termination_message_path: PathBuf,

@@ -44,9 +44,9 @@ pub struct Secret {
 
 /// A Secret that can't be used.
 #[derive(Debug, thiserror::Error)]
-#[error("the {store}'s Secret ({place}): {problem}; {remedy}")]
+#[error("{subject} ({place}): {problem}; {remedy}")]
 pub struct SecretError {
-    store: Store,
+    subject: String,
     place: String,
     problem: String,
     remedy: String,
@@ -57,10 +57,37 @@ impl SecretError {
     #[must_use]
     pub fn new(store: Store, dir: &Path, key: &str, problem: impl fmt::Display, scheme: Scheme) -> Self {
         Self {
-            store,
+            subject: format!("the {store}'s Secret"),
             place: dir.display().to_string(),
             problem: format!("key {key} {problem}"),
             remedy: expectation(key, scheme),
+        }
+    }
+
+    /// Says that the bundle of authorities at `path`, which the certificate of `store` is judged by, has `problem`.
+    #[must_use]
+    pub fn of_bundle(store: Store, path: &Path, problem: impl fmt::Display) -> Self {
+        Self {
+            subject: "the bundle of authorities".to_owned(),
+            place: path.display().to_string(),
+            problem: problem.to_string(),
+            remedy: format!(
+                "the policy's namespace needs the ConfigMap that runner.caBundle of the operator's configuration names, with certificates \
+                 in PEM; or add the key ca.crt to the {store}'s Secret"
+            ),
+        }
+    }
+
+    /// Says that the wallet at `dir` has `problem`.
+    #[must_use]
+    pub fn of_wallet(dir: &Path, problem: impl fmt::Display) -> Self {
+        Self {
+            subject: "the wallet".to_owned(),
+            place: dir.display().to_string(),
+            problem: problem.to_string(),
+            remedy: "the policy's namespace needs the Secret that runner.walletSecretName of the operator's configuration names, with the key \
+                     cwallet.sso (or ewallet.pem for client 23); or add that key to the database's Secret"
+                .to_owned(),
         }
     }
 }
@@ -76,7 +103,7 @@ impl Secret {
     pub fn read(store: Store, dir: &Path, scheme: Scheme) -> Result<Self, SecretError> {
         if !is_mounted(dir) {
             return Err(SecretError {
-                store,
+                subject: format!("the {store}'s Secret"),
                 place: dir.display().to_string(),
                 problem: "it does not exist, or has no keys".to_owned(),
                 remedy: format!(

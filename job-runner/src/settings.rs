@@ -1,18 +1,24 @@
 //! What a run is told, judged: every error names the variable and what it should be.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use chrono_tz::Tz;
 use mapa_refresh_crds::{
-    labels,
+    area, labels,
     policy::{DatabaseKind, Plausibility, TaskName, UnknownTask},
     runner_env as env,
 };
 
 use crate::{
     args::SettingArgs,
-    database::name::{ColumnNames, NameError, ViewName},
-    domain::area::{Area, UnknownArea},
+    database::{
+        Reading,
+        name::{ColumnNames, NameError, ViewName},
+    },
+    domain::{
+        area::{Area, AreaError},
+        outage::Outages,
+    },
     task::slot::Slot,
 };
 
@@ -30,7 +36,7 @@ pub struct Settings {
     /// Zone of DATE columns.
     pub zone: Tz,
     /// Bounding box and municipalities.
-    pub area: &'static Area,
+    pub area: Arc<Area>,
     /// Minutes between two slots.
     pub interval_minutes: u32,
     /// Oldest that view and documents may be.
@@ -60,6 +66,10 @@ pub struct DatabaseSettings {
     pub columns: ColumnNames,
     /// Where its Secret is mounted.
     pub secret_dir: PathBuf,
+    /// Authorities for a Secret without its own; absent: the public ones.
+    pub ca_bundle: Option<PathBuf>,
+    /// Directory with a wallet for a Secret without one.
+    pub wallet_dir: Option<PathBuf>,
 }
 
 /// Where the documents are published.
@@ -69,6 +79,8 @@ pub struct CacheSettings {
     pub key_prefix: String,
     /// Where its Secret is mounted.
     pub secret_dir: PathBuf,
+    /// Authorities for a Secret without its own; absent: the public ones.
+    pub ca_bundle: Option<PathBuf>,
 }
 
 /// Attempts and their limits.
@@ -113,12 +125,12 @@ pub enum SettingError {
         /// Why.
         source: NameError,
     },
-    /// The area is not known.
+    /// The area is not known, or its definition is none.
     #[error("{}: {source}", env::AREA)]
     Area {
         /// Which, and what it should be.
         #[from]
-        source: UnknownArea,
+        source: AreaError,
     },
 }
 
@@ -150,13 +162,19 @@ impl Settings {
                     }
                 })?,
                 secret_dir: args.database_secret_dir.clone(),
+                ca_bundle: args.ca_bundle.clone(),
+                wallet_dir: args.wallet_dir.clone(),
             },
             cache: CacheSettings {
                 key_prefix: key_prefix(args)?,
                 secret_dir: args.cache_secret_dir.clone(),
+                ca_bundle: args.ca_bundle.clone(),
             },
             zone: zone(given(&args.time_zone).unwrap_or("America/Boa_Vista"))?,
-            area: Area::by_name(given(&args.area).unwrap_or("RR"))?,
+            area: Arc::new(Area::new(
+                given(&args.area).unwrap_or(area::RR),
+                given(&args.area_definition),
+            )?),
             interval_minutes,
             max_data_age: minutes(number(
                 env::MAX_DATA_AGE_MINUTES,
@@ -171,6 +189,14 @@ impl Settings {
             view_slot: view_slot(task, args, slot)?,
             retry: retry(task, args, interval_minutes)?,
         })
+    }
+}
+
+impl Settings {
+    /// The outages of a view that was read at `reading`, of which no row has come yet.
+    #[must_use]
+    pub fn no_outages(&self, reading: &Reading) -> Outages {
+        Outages::new(reading.stamp, self.zone, Arc::clone(&self.area))
     }
 }
 

@@ -1,6 +1,6 @@
-//! TLS for both stores: rustls with ring, the roots compiled in or the Secret's own authority, always verified.
+//! TLS for both stores: rustls with ring, the Secret's own authorities, or else a bundle for all, or else the public ones; always verified.
 
-use std::sync::Arc;
+use std::{fs, path::Path};
 
 use rustls::{
     ClientConfig, RootCertStore,
@@ -8,7 +8,9 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 
-/// A `ca.crt` that can't be used.
+use crate::secret::{SecretError, Store};
+
+/// Authorities that can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CaError {
     /// Not PEM.
@@ -42,19 +44,40 @@ pub fn authorities(pem: &[u8]) -> Result<RootCertStore, CaError> {
     }
 }
 
-/// A client that trusts the authorities in `ca`, or else the public ones.
+/// Authorities for stores whose Secret has none.
+#[derive(Debug)]
+pub struct Bundle {
+    /// As it was read.
+    pub pem: Vec<u8>,
+    /// What it holds.
+    pub roots: RootCertStore,
+}
+
+/// Reads the bundle at `path` for the certificate of `store`.
 ///
 /// # Errors
-/// When `ca` can't be used.
-pub fn client(ca: Option<&[u8]>) -> Result<ClientConfig, CaError> {
-    let roots = match ca {
-        Some(pem) => authorities(pem)?,
-        None => webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect(),
-    };
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|_| CaError::NoCertificate)?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+/// When it is not there, or holds no usable authority.
+pub fn bundle(store: Store, path: &Path) -> Result<Bundle, SecretError> {
+    let unusable = |problem: &dyn std::fmt::Display| SecretError::of_bundle(store, path, problem);
+    let pem = fs::read(path).map_err(|error| unusable(&format_args!("can't be read: {error}")))?;
+    let roots = authorities(&pem).map_err(|error| unusable(&error))?;
+    Ok(Bundle { pem, roots })
+}
+
+/// The authorities of Mozilla's program, as compiled in.
+#[must_use]
+pub fn public_authorities() -> RootCertStore {
+    webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()
+}
+
+/// A client that trusts `roots`.
+#[must_use]
+pub fn client(roots: RootCertStore) -> ClientConfig {
+    // The process' own provider, which is ring: the builder with another could fail.
+    install_provider();
+    ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth()
 }
 
 #[cfg(test)]
@@ -63,9 +86,26 @@ mod tests {
 
     #[test]
     fn an_unusable_ca_is_named_as_such() {
-        assert!(matches!(client(Some(b"x")), Err(CaError::NoCertificate)));
+        assert!(matches!(authorities(b"x"), Err(CaError::NoCertificate)));
         let spoilt = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        assert!(matches!(client(Some(spoilt)), Err(CaError::NoCertificate)));
-        assert!(client(None).is_ok());
+        assert!(matches!(authorities(spoilt), Err(CaError::NoCertificate)));
+        assert!(!public_authorities().is_empty());
+    }
+
+    #[test]
+    fn a_bundle_that_is_missing_or_empty_names_its_file_and_who_should_make_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.crt");
+        let missing = bundle(Store::Cache, &path).unwrap_err().to_string();
+        fs::write(&path, "x").unwrap();
+        let empty = bundle(Store::Cache, &path).unwrap_err().to_string();
+        for (error, problem) in [(missing, "can't be read"), (empty, "holds no usable certificate")] {
+            let place = format!("the bundle of authorities ({})", path.display());
+            assert!(error.contains(&place) && error.contains(problem), "{error}");
+            assert!(
+                error.contains("ConfigMap") && error.contains("cache's Secret"),
+                "{error}"
+            );
+        }
     }
 }

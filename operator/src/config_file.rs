@@ -11,6 +11,10 @@ use k8s_openapi::{
     api::core::v1::{Affinity, LocalObjectReference, Toleration},
     apimachinery::pkg::api::resource::Quantity,
 };
+use mapa_refresh_crds::{
+    area::{Area, RR},
+    runner_env::CA_BUNDLE_FILE,
+};
 use serde::{
     Deserialize, Deserializer,
     de::{
@@ -23,7 +27,7 @@ use serde_json::Value;
 use crate::{
     listen::Listen,
     quantity::canonical,
-    settings::{LogFormat, PullPolicy, RunnerSettings},
+    settings::{CaBundle, LogFormat, PullPolicy, RunnerSettings},
 };
 
 /// Why the configuration file cannot be used.
@@ -73,6 +77,9 @@ impl Mistake {
 pub struct ConfigFile {
     /// How and where runs happen.
     pub runner: RunnerSection,
+    /// Areas beside those that the runner has built in, by the name that policies use.
+    #[serde(deserialize_with = "areas")]
+    pub areas: BTreeMap<String, Area>,
     /// The namespaces that are watched; empty: all.
     pub watch_namespaces: Vec<String>,
     /// Policies that are reconciled at the same time, 1 to 64.
@@ -115,6 +122,16 @@ pub struct RunnerSection {
     #[serde(deserialize_with = "of_kubernetes")]
     affinity: Option<Affinity>,
     priority_class_name: Option<String>,
+    ca_bundle: Option<CaBundleSection>,
+    wallet_secret_name: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct CaBundleSection {
+    config_map_name: String,
+    #[serde(default)]
+    key: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -154,9 +171,9 @@ impl ConfigFile {
 }
 
 impl RunnerSection {
-    /// As the rest of the operator knows it.
+    /// As the rest of the operator knows it, with the `areas` that the runner is told of.
     #[must_use]
-    pub fn settings(self) -> RunnerSettings {
+    pub fn settings(self, areas: BTreeMap<String, Area>) -> RunnerSettings {
         let Self {
             image,
             image_oracle,
@@ -168,6 +185,8 @@ impl RunnerSection {
             tolerations,
             affinity,
             priority_class_name,
+            ca_bundle,
+            wallet_secret_name,
         } = self;
         // An empty text is stored as none.
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
@@ -190,11 +209,61 @@ impl RunnerSection {
             tolerations,
             affinity,
             priority_class: given(priority_class_name),
+            ca_bundle: ca_bundle
+                .filter(|bundle| !bundle.config_map_name.is_empty())
+                .map(|bundle| CaBundle {
+                    config_map: bundle.config_map_name,
+                    key: given(bundle.key).unwrap_or_else(|| CA_BUNDLE_FILE.to_owned()),
+                }),
+            wallet_secret: given(wallet_secret_name),
+            areas,
         }
     }
 }
 
 // Errors are raised within visitors: there the parser knows the place and adds it.
+
+fn areas<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Area>, D::Error> {
+    struct ByName;
+
+    impl<'de> Visitor<'de> for ByName {
+        type Value = BTreeMap<String, Area>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("areas by name")
+        }
+
+        fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+            Ok(BTreeMap::new())
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut areas = BTreeMap::new();
+            while let Some(name) = map.next_key::<String>()? {
+                // As spec.area of a policy may be written.
+                let begins = name.starts_with(|first: char| first.is_ascii_alphabetic());
+                let goes_on = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+                if !begins || !goes_on || name.len() > 32 {
+                    return Err(A::Error::custom(format_args!(
+                        "an area cannot be called {name:?}: 1 to 32 letters, digits and '-', the first a letter"
+                    )));
+                }
+                if name == RR {
+                    return Err(A::Error::custom(format_args!(
+                        "area {RR} is built in: call another definition otherwise, and write that into spec.area"
+                    )));
+                }
+                let area = map.next_value()?;
+                if areas.insert(name.clone(), area).is_some() {
+                    return Err(A::Error::custom(format_args!("area {name} is there twice")));
+                }
+            }
+            Ok(areas)
+        }
+    }
+
+    deserializer.deserialize_any(ByName)
+}
 
 fn concurrency<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
     struct Count;
@@ -329,7 +398,8 @@ mod tests {
     use super::*;
 
     fn runner(text: &str) -> RunnerSettings {
-        ConfigFile::parse(text).unwrap().runner.settings()
+        let file = ConfigFile::parse(text).unwrap();
+        file.runner.settings(file.areas)
     }
 
     #[test]
@@ -399,6 +469,20 @@ mod tests {
                 "runner.imagePullSecrets",
                 2,
                 "[0]",
+            ),
+            (
+                "runner:\n  caBundle: { configMap: x }\n",
+                "runner.caBundle",
+                2,
+                "configMapName",
+            ),
+            ("areas:\n  RR: {}\n", "areas", 2, "built in"),
+            ("areas:\n  A_C: {}\n", "areas", 2, "called \"A_C\""),
+            (
+                "areas:\n  AC:\n    latitude: { min: 3, max: 1 }\n",
+                "areas.AC.latitude",
+                3,
+                "min below max",
             ),
             ("runner: {}\nrunner: {}\n", "", 2, "runner"),
             ("runner: {\n", "", 2, ""),

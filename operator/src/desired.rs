@@ -9,44 +9,28 @@ use k8s_openapi::{
             CronJob, CronJobSpec, Job, JobSpec, JobTemplateSpec, PodFailurePolicy,
             PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyOnPodConditionsPattern, PodFailurePolicyRule,
         },
-        core::v1::{
-            Capabilities, Container, EnvVar, EnvVarSource, ObjectFieldSelector, PodSecurityContext, PodSpec,
-            PodTemplateSpec, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Toleration,
-            Volume, VolumeMount,
-        },
+        core::v1::PodTemplateSpec,
     },
-    apimachinery::pkg::{
-        api::resource::Quantity,
-        apis::meta::v1::{ObjectMeta, OwnerReference},
-    },
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use kube::Resource;
 use mapa_refresh_crds::{
     MapaRefreshPolicy,
     labels::{self, cron_job_name},
-    policy::Plausibility,
-    runner_env as env,
 };
 use std::collections::BTreeMap;
 
 use crate::{
     fingerprint::{Fingerprint, RUNNER_CONTAINER},
+    runner_pod::pod,
     settings::RunnerSettings,
     validate::{Plan, TaskPlan},
 };
 
 /// Seconds by which the Job's deadline lies after the run's own budget: the runner ends first and reports.
 pub const DEADLINE_MARGIN_SECONDS: u32 = 20;
-/// Seconds that Kubernetes waits after SIGTERM; the runner needs 5.
-const GRACE_SECONDS: i64 = 10;
-/// Seconds after which a run leaves a node that is gone.
-const DEAD_NODE_SECONDS: i64 = 30;
 /// A day: long enough to look at a finished run.
 const TTL_SECONDS: i32 = 86_400;
-/// User and group of the runner's process; the images have no other.
-const NON_ROOT: i64 = 65_532;
-/// Owner and group may read (octal 0440).
-const SECRET_MODE: i32 = 0o440;
 
 /// The CronJob of one task, and the fingerprints by which it and its pods are recognised.
 #[derive(Clone, Debug)]
@@ -210,229 +194,10 @@ fn pod_failure_policy() -> PodFailurePolicy {
     }
 }
 
-fn pod(policy: &MapaRefreshPolicy, plan: &Plan, task: &TaskPlan, runner: &RunnerSettings) -> PodSpec {
-    PodSpec {
-        restart_policy: Some("Never".to_owned()),
-        termination_grace_period_seconds: Some(GRACE_SECONDS),
-        dns_policy: Some("ClusterFirst".to_owned()),
-        scheduler_name: Some("default-scheduler".to_owned()),
-        // The runner never talks to the Kubernetes API.
-        automount_service_account_token: Some(false),
-        service_account_name: runner.service_account.clone(),
-        service_account: runner.service_account.clone(),
-        security_context: Some(PodSecurityContext {
-            run_as_non_root: Some(true),
-            run_as_user: Some(NON_ROOT),
-            run_as_group: Some(NON_ROOT),
-            fs_group: Some(NON_ROOT),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".to_owned(),
-                localhost_profile: None,
-            }),
-            ..PodSecurityContext::default()
-        }),
-        image_pull_secrets: given(&runner.image_pull_secrets),
-        node_selector: (!runner.node_selector.is_empty()).then(|| runner.node_selector.clone()),
-        tolerations: Some(tolerations(runner)),
-        affinity: runner.affinity.clone(),
-        priority_class_name: runner.priority_class.clone(),
-        volumes: Some(vec![
-            secret_volume("database", &policy.spec.database.secret_ref.name),
-            secret_volume("cache", &policy.spec.cache.secret_ref.name),
-        ]),
-        containers: vec![container(policy, plan, task, runner)],
-        ..PodSpec::default()
-    }
-}
-
-/// An empty list is stored as none.
-fn given<T: Clone>(list: &[T]) -> Option<Vec<T>> {
-    (!list.is_empty()).then(|| list.to_vec())
-}
-
-/// Those by which a run leaves a dead node, unless configured otherwise for that taint, and the configured ones.
-fn tolerations(runner: &RunnerSettings) -> Vec<Toleration> {
-    const NO_EXECUTE: &str = "NoExecute";
-    let is_configured = |taint: &str| {
-        runner.tolerations.iter().any(|toleration| {
-            toleration.key.as_deref() == Some(taint) && toleration.effect.as_deref().is_none_or(|it| it == NO_EXECUTE)
-        })
-    };
-    ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]
-        .into_iter()
-        .filter(|taint| !is_configured(taint))
-        .map(|taint| Toleration {
-            key: Some(taint.to_owned()),
-            operator: Some("Exists".to_owned()),
-            effect: Some(NO_EXECUTE.to_owned()),
-            toleration_seconds: Some(DEAD_NODE_SECONDS),
-            value: None,
-        })
-        .chain(runner.tolerations.iter().cloned())
-        .collect()
-}
-
-/// Optional, so that the runner can say which Secret or key is missing instead of a pod that never starts.
-fn secret_volume(name: &str, secret: &str) -> Volume {
-    Volume {
-        name: name.to_owned(),
-        secret: Some(SecretVolumeSource {
-            secret_name: Some(secret.to_owned()),
-            optional: Some(true),
-            default_mode: Some(SECRET_MODE),
-            items: None,
-        }),
-        ..Volume::default()
-    }
-}
-
-fn container(policy: &MapaRefreshPolicy, plan: &Plan, task: &TaskPlan, runner: &RunnerSettings) -> Container {
-    Container {
-        name: RUNNER_CONTAINER.to_owned(),
-        image: Some(plan.image.clone()),
-        image_pull_policy: Some(runner.image_pull_policy.as_str().to_owned()),
-        args: Some(vec!["run".to_owned(), task.name.to_string()]),
-        env: Some(environment(policy, plan, task)),
-        volume_mounts: Some(vec![
-            secret_mount("database", env::DATABASE_SECRET_DIR),
-            secret_mount("cache", env::CACHE_SECRET_DIR),
-        ]),
-        resources: Some(ResourceRequirements {
-            requests: quantities(runner.requests.as_ref(), &[("cpu", "10m"), ("memory", "32Mi")]),
-            limits: quantities(runner.limits.as_ref(), &[("memory", "256Mi")]),
-            claims: None,
-        }),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            read_only_root_filesystem: Some(true),
-            capabilities: Some(Capabilities {
-                drop: Some(vec!["ALL".to_owned()]),
-                add: None,
-            }),
-            ..SecurityContext::default()
-        }),
-        termination_message_path: Some(env::TERMINATION_MESSAGE_PATH.to_owned()),
-        termination_message_policy: Some("File".to_owned()),
-        ..Container::default()
-    }
-}
-
-fn secret_mount(volume: &str, path: &str) -> VolumeMount {
-    VolumeMount {
-        name: volume.to_owned(),
-        mount_path: path.to_owned(),
-        read_only: Some(true),
-        ..VolumeMount::default()
-    }
-}
-
-/// The configured quantities, else the built-in ones; none of them is stored as no map.
-fn quantities(
-    configured: Option<&BTreeMap<String, Quantity>>,
-    built_in: &[(&str, &str)],
-) -> Option<BTreeMap<String, Quantity>> {
-    let quantities = configured.cloned().unwrap_or_else(|| {
-        let built_in = built_in.iter();
-        built_in
-            .map(|(name, quantity)| ((*name).to_owned(), Quantity((*quantity).to_owned())))
-            .collect()
-    });
-    (!quantities.is_empty()).then_some(quantities)
-}
-
-fn environment(policy: &MapaRefreshPolicy, plan: &Plan, task: &TaskPlan) -> Vec<EnvVar> {
-    let meta = &policy.metadata;
-    let spec = &policy.spec;
-    let mut variables = vec![
-        scalar(env::POLICY_NAMESPACE, meta.namespace.clone().unwrap_or_default()),
-        scalar(env::POLICY_NAME, meta.name.clone().unwrap_or_default()),
-        scalar(env::POLICY_UID, meta.uid.clone().unwrap_or_default()),
-        scalar(env::TARGET, plan.target.clone()),
-        field(env::POD_UID, "metadata.uid".to_owned()),
-        field(env::JOB_NAME, format!("metadata.labels['{}']", labels::JOB_NAME)),
-        scalar(env::DATABASE_KIND, spec.database.kind.to_string()),
-        scalar(env::DATABASE_VIEW, spec.database.view.clone()),
-        scalar(env::CACHE_KEY_PREFIX, spec.cache.key_prefix.clone()),
-        scalar(env::TIME_ZONE, spec.time_zone.clone()),
-        scalar(env::AREA, spec.area.clone()),
-        scalar(env::INTERVAL_MINUTES, plan.interval.minutes().to_string()),
-        scalar(
-            env::MAX_DATA_AGE_MINUTES,
-            (plan.max_data_age.as_secs() / 60).max(1).to_string(),
-        ),
-        scalar(
-            env::POLICY_TASKS,
-            plan.tasks
-                .iter()
-                .map(|task| task.name.as_str())
-                .collect::<Vec<_>>()
-                .join(","),
-        ),
-        scalar(env::MAX_RETRIES, task.max_retries.to_string()),
-        scalar(env::RETRY_DELAY_SECONDS, task.retry_delay_seconds.to_string()),
-        scalar(env::ATTEMPT_TIMEOUT_SECONDS, task.attempt_timeout_seconds.to_string()),
-        scalar(env::RUN_BUDGET_SECONDS, task.run_budget_seconds.to_string()),
-    ];
-    if let Some(lead) = task.view_lead_minutes {
-        variables.push(scalar(env::VIEW_SLOT_LEAD_MINUTES, lead.to_string()));
-    }
-    if let Some(plausibility) = spec.plausibility {
-        let Plausibility {
-            max_drop_percent,
-            max_drop_outages,
-        } = plausibility;
-        variables.push(scalar(
-            env::MAX_DROP_PERCENT,
-            max_drop_percent.clamp(1, 100).to_string(),
-        ));
-        let outages = max_drop_outages.clamp(0, 1_000_000);
-        variables.push(scalar(env::MAX_DROP_OUTAGES, outages.to_string()));
-    }
-    if let Some(columns) = &spec.database.columns {
-        let renamed: Vec<String> = columns
-            .names()
-            .into_iter()
-            .filter(|(default, name)| default != name)
-            .map(|(default, name)| format!("{default}={name}"))
-            .collect();
-        if !renamed.is_empty() {
-            variables.push(scalar(env::DATABASE_COLUMNS, renamed.join(",")));
-        }
-    }
-    variables
-}
-
-/// `$(NAME)` in a value would be expanded by Kubernetes; a doubled `$` is the documented way to write it literally.
-fn scalar(name: &str, value: String) -> EnvVar {
-    let value = if value.contains("$(") {
-        value.replace('$', "$$")
-    } else {
-        value
-    };
-    // The API server drops an empty value; absent and empty are the same here, so both look the same after a round trip.
-    EnvVar {
-        name: name.to_owned(),
-        value: (!value.is_empty()).then_some(value),
-        value_from: None,
-    }
-}
-
-fn field(name: &str, path: String) -> EnvVar {
-    EnvVar {
-        name: name.to_owned(),
-        value: None,
-        value_from: Some(EnvVarSource {
-            field_ref: Some(ObjectFieldSelector {
-                api_version: Some("v1".to_owned()),
-                field_path: path,
-            }),
-            ..EnvVarSource::default()
-        }),
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
+    use k8s_openapi::api::core::v1::{Container, PodSpec};
+
     use super::*;
     use crate::validate::{Credentials, validate};
 
@@ -527,86 +292,6 @@ pub(crate) mod tests {
             assert_eq!(deadline, i64::from(cron_job.task.run_budget_seconds) + 20);
             assert!(deadline < i64::from(interval) * 60);
         }
-    }
-
-    #[test]
-    fn no_field_of_the_policy_reaches_the_pod_beside_scalars_in_the_environment_and_secret_names() {
-        let plain = pod_of(&cron_jobs(serde_json::json!({}))[1]);
-        let other = pod_of(
-            &cron_jobs(serde_json::json!({
-                "timeZone": "UTC", "maxDataAgeMinutes": 20,
-                "database": { "kind": "oracle", "secretRef": { "name": "a" }, "view": "X.Y", "columns": { "causa": "MOTIVO" } },
-                "cache": { "secretRef": { "name": "b" }, "keyPrefix": "outro" },
-            }))[1],
-        );
-        let blank = |mut pod: PodSpec| {
-            pod.containers[0].env = None;
-            for volume in pod.volumes.as_mut().unwrap() {
-                volume.secret.as_mut().unwrap().secret_name = None;
-            }
-            pod
-        };
-        assert_ne!(plain, other);
-        assert_eq!(blank(plain), blank(other));
-    }
-
-    #[test]
-    fn limits_of_plausibility_reach_the_runner_only_when_the_policy_has_them() {
-        let limit = |spec, name: &str| {
-            let pod = pod_of(&cron_jobs(spec)[1]);
-            let env = pod.containers[0].env.clone().unwrap();
-            env.into_iter().find(|variable| variable.name == name)?.value
-        };
-        assert_eq!(limit(serde_json::json!({}), env::MAX_DROP_PERCENT), None);
-        let given = serde_json::json!({ "plausibility": { "maxDropPercent": 500 } });
-        assert_eq!(
-            limit(given.clone(), env::MAX_DROP_PERCENT).as_deref(),
-            Some("100"),
-            "got past admission"
-        );
-        assert_eq!(limit(given, env::MAX_DROP_OUTAGES).as_deref(), Some("20"));
-    }
-
-    #[test]
-    fn a_configured_toleration_replaces_the_built_in_one_of_its_taint_only() {
-        let of = |configured: serde_json::Value| {
-            let settings = RunnerSettings {
-                tolerations: serde_json::from_value(configured).unwrap(),
-                ..RunnerSettings::default()
-            };
-            let list = tolerations(&settings);
-            list.into_iter()
-                .map(|it| (it.key.unwrap_or_default(), it.toleration_seconds))
-                .collect::<Vec<_>>()
-        };
-        let [not_ready, unreachable] =
-            ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"].map(str::to_owned);
-        assert_eq!(
-            of(
-                serde_json::json!([{ "key": not_ready, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5 }])
-            ),
-            [(unreachable.clone(), Some(30)), (not_ready.clone(), Some(5))]
-        );
-        assert_eq!(
-            of(
-                serde_json::json!([{ "operator": "Exists" }, { "key": not_ready, "effect": "NoSchedule", "operator": "Exists" }])
-            ),
-            [
-                (not_ready.clone(), Some(30)),
-                (unreachable, Some(30)),
-                (String::new(), None),
-                (not_ready, None)
-            ]
-        );
-    }
-
-    #[test]
-    fn kubernetes_expands_nothing_in_a_policys_text() {
-        assert_eq!(
-            scalar("A", "X.$(MAPA_POD_UID)".into()).value.as_deref(),
-            Some("X.$$(MAPA_POD_UID)")
-        );
-        assert_eq!(scalar("A", "SYS$X".into()).value.as_deref(), Some("SYS$X"));
     }
 
     #[test]

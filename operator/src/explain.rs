@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeZone};
 use chrono_tz::Tz;
 use clap::{Parser, ValueEnum};
 use k8s_openapi::jiff::Timestamp;
-use mapa_refresh_crds::{MapaRefreshPolicyStatus, policy::TaskName, status::TaskStatus};
+use mapa_refresh_crds::{MapaRefreshPolicyStatus, area::RR, policy::TaskName, status::TaskStatus};
 use serde::Serialize;
 
 use crate::{
@@ -194,6 +194,7 @@ pub(crate) struct Explained {
     interval_minutes: u32,
     max_data_age_minutes: i32,
     time_zone: String,
+    area: String,
     suspended: bool,
     rescue: bool,
     cron_jobs: Vec<CronJobExplained>,
@@ -298,6 +299,7 @@ impl Explained {
             interval_minutes: plan.interval.minutes(),
             max_data_age_minutes: policy.spec.max_data_age_minutes,
             time_zone: plan.time_zone.name().to_owned(),
+            area: policy.spec.area.clone(),
             suspended: plan.suspended,
             rescue: plan.rescue,
             cron_jobs: cron_jobs(planned),
@@ -421,6 +423,14 @@ impl fmt::Display for Explained {
             f,
             "{policy}: every {interval_minutes} min, limit {max_data_age_minutes} min"
         )?;
+        if self.area != RR {
+            // The configuration is not at hand here.
+            let area = &self.area;
+            writeln!(
+                f,
+                "Area {area} is not built in: the operator's configuration has to define it, below `areas`."
+            )?;
+        }
         self.write_cron_jobs(f)?;
         if self.suspended {
             writeln!(

@@ -152,47 +152,28 @@ pub(crate) fn judge(object: Value, namespace: &str, now: Timestamp) -> Document 
 /// Plans as the operator would.
 ///
 /// # Errors
-/// Everything for which the operator would not carry it out.
+/// The first reason for which the operator would not carry it out.
 fn plan(admitted: Admitted, now: Timestamp) -> Result<Planned, Vec<Problem>> {
     let Admitted { policy, defaulted } = admitted;
-    // The image is the operator's own setting, which is not at hand, and changes nothing of what is asked here.
-    let runner = RunnerSettings {
-        image: Some("job-runner".to_owned()),
-        ..RunnerSettings::default()
-    };
+    let runner = RunnerSettings::assumed_for(&policy.spec);
     let (namespace, name) = (
         policy.metadata.namespace.as_deref().unwrap_or_default(),
         policy.metadata.name.as_deref().unwrap_or_default(),
     );
-    let mut problems = Vec::new();
-    let mut spec = policy.spec.clone();
-    loop {
-        let refusal = match validate(namespace, name, &spec, &runner, Credentials::Usable, now) {
-            Ok(plan) if problems.is_empty() => {
-                return Ok(Planned {
-                    policy,
-                    defaulted,
-                    plan,
-                });
+    match validate(namespace, name, &policy.spec, &runner, Credentials::Usable, now) {
+        Ok(plan) => Ok(Planned {
+            policy,
+            defaulted,
+            plan,
+        }),
+        Err(refusal) => Err(vec![Problem {
+            field: match refusal.reason {
+                ReadyReason::UnknownTimeZone => "spec.timeZone",
+                _ => "spec",
             }
-            Ok(_) => return Err(problems),
-            Err(refusal) => refusal,
-        };
-        let field = match refusal.reason {
-            ReadyReason::UnknownTimeZone => "spec.timeZone",
-            ReadyReason::UnknownArea => "spec.area",
-            _ => "spec",
-        };
-        problems.push(Problem {
-            field: field.to_owned(),
+            .to_owned(),
             message: refusal.message,
-        });
-        // One refusal at a time is said: with this one out of the way, the next.
-        match refusal.reason {
-            ReadyReason::UnknownTimeZone if spec.time_zone != "UTC" => "UTC".clone_into(&mut spec.time_zone),
-            ReadyReason::UnknownArea if spec.area != "RR" => "RR".clone_into(&mut spec.area),
-            _ => return Err(problems),
-        }
+        }]),
     }
 }
 
@@ -253,10 +234,16 @@ spec:
     }
 
     #[test]
-    fn what_the_operator_would_refuse_is_told_all_at_once() {
-        let text = EXAMPLE.to_owned() + "  timeZone: America/Macondo\n  area: XX\n";
+    fn what_the_operator_would_refuse_is_told_with_its_field() {
+        let text = EXAMPLE.to_owned() + "  timeZone: America/Macondo\n";
         let problems = read_text(&text).unwrap().remove(0).policy.unwrap_err();
         let fields: Vec<&str> = problems.iter().map(|problem| problem.field.as_str()).collect();
-        assert_eq!(fields, ["spec.timeZone", "spec.area"]);
+        assert_eq!(fields, ["spec.timeZone"]);
+    }
+
+    #[test]
+    fn an_area_that_the_operators_configuration_may_define_is_no_problem_here() {
+        let text = EXAMPLE.to_owned() + "  area: AC\n";
+        assert!(read_text(&text).unwrap().remove(0).policy.is_ok());
     }
 }

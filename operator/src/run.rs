@@ -3,13 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderValue, header::USER_AGENT};
-use kube::{Api, Client, api::ListParams, client::ClientBuilder};
-use mapa_refresh_crds::MapaRefreshPolicy;
-use tokio::signal::unix::{SignalKind, signal};
+use kube::{Client, client::ClientBuilder};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
 use tracing::{info, warn};
 
 use crate::{
+    answer_timeout,
     clock::{BootClock, Clock},
+    definition::{self, Definition},
     listen::Listen,
     replica, server,
     settings::Settings,
@@ -85,10 +89,16 @@ pub fn until_terminated(settings: &Settings) -> Result<(), StartError> {
             .map_err(StartError::Client)?
             .with_layer(&vitals.metrics.count_requests())
             .build();
-        warn_without_crd(&client, settings).await;
+        let mut definition = watch_definition(&client, &vitals);
 
-        let (stop, stopped) = tokio::sync::watch::channel(false);
-        let replica = replica::run(client, settings, Clock::system(), BootClock::system(), vitals, stopped);
+        let (stop, stopped) = watch::channel(false);
+        let replica = async {
+            // Nobody is left to look only when the process ends.
+            let _ = definition
+                .wait_for(|seen| matches!(seen, Some(definition) if definition.unmet().is_empty()))
+                .await;
+            replica::run(client, settings, Clock::system(), BootClock::system(), vitals, stopped).await;
+        };
         tokio::pin!(replica);
         tokio::select! {
             () = &mut replica => return Ok(()),
@@ -103,19 +113,13 @@ pub fn until_terminated(settings: &Settings) -> Result<(), StartError> {
     })
 }
 
-/// Says at once what the watches would say only as a 404.
-async fn warn_without_crd(client: &Client, settings: &Settings) {
-    let api: Api<MapaRefreshPolicy> = match settings.watch_namespaces.first() {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    };
-    match api.list_metadata(&ListParams::default().limit(1)).await {
-        Ok(_) => {}
-        Err(kube::Error::Api(status)) if status.is_not_found() => {
-            warn!(
-                "the CustomResourceDefinition maparefreshpolicies.mapa.radar.dev is not installed: apply crds/maparefreshpolicies.yaml"
-            );
-        }
-        Err(error) => warn!(%error, "cannot list policies yet"),
-    }
+/// What is seen of the policies' definition, from now on; nothing until the first look. It is told to `vitals` as well.
+fn watch_definition(client: &Client, vitals: &Vitals) -> watch::Receiver<Option<Definition>> {
+    let (seen, definition) = watch::channel(None);
+    let told = definition.clone();
+    vitals.health.require("definition", move || {
+        told.borrow().as_ref().map(Definition::unmet).unwrap_or_default()
+    });
+    tokio::spawn(definition::look(answer_timeout::limited(client.clone()), seen));
+    definition
 }

@@ -7,7 +7,7 @@ use k8s_openapi::{
     api::core::v1::{Affinity, LocalObjectReference, Toleration},
     apimachinery::pkg::api::resource::Quantity,
 };
-use mapa_refresh_crds::policy::DatabaseKind;
+use mapa_refresh_crds::{MapaRefreshPolicySpec, area::Area, policy::DatabaseKind};
 use serde::Deserialize;
 
 use crate::{
@@ -191,7 +191,7 @@ impl RunArguments {
             log_format,
             listen,
         } = self.clone();
-        let mut runner = file.runner.settings();
+        let mut runner = file.runner.settings(file.areas);
         runner.image = runner_image.or(runner.image);
         runner.image_oracle = runner_image_oracle.or(runner.image_oracle);
         runner.service_account = runner_service_account.or(runner.service_account);
@@ -277,9 +277,35 @@ pub struct RunnerSettings {
     pub affinity: Option<Affinity>,
     /// Priority class of the pods.
     pub priority_class: Option<String>,
+    /// Authorities for databases and caches whose Secret has none; absent: the public ones.
+    pub ca_bundle: Option<CaBundle>,
+    /// Secret of each policy's namespace with the wallet for Oracle databases whose own Secret has none.
+    pub wallet_secret: Option<String>,
+    /// Areas beside those that the runner has built in, by name.
+    pub areas: BTreeMap<String, Area>,
+}
+
+/// Certificates in PEM, in a ConfigMap of each policy's namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaBundle {
+    /// Name of the ConfigMap.
+    pub config_map: String,
+    /// Key in it.
+    pub key: String,
 }
 
 impl RunnerSettings {
+    /// For a policy that is judged where the operator's settings are not at hand: they have an image, and the policy's area.
+    /// Neither says anything about when its tasks run.
+    #[must_use]
+    pub fn assumed_for(spec: &MapaRefreshPolicySpec) -> Self {
+        Self {
+            image: Some("job-runner".to_owned()),
+            areas: BTreeMap::from([(spec.area.clone(), Area::roraima())]),
+            ..Self::default()
+        }
+    }
+
     /// The image that serves `kind`.
     #[must_use]
     pub fn image_for(&self, kind: DatabaseKind) -> Option<&str> {

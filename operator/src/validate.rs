@@ -9,6 +9,7 @@ use chrono_tz::Tz;
 use k8s_openapi::jiff::Timestamp;
 use mapa_refresh_crds::{
     MapaRefreshPolicy, MapaRefreshPolicySpec,
+    area::RR,
     policy::{LEGAL_LIMIT_MINUTES, Task, TaskName},
     status::ReadyReason,
 };
@@ -17,9 +18,6 @@ use crate::{
     schedule::{Interval, Schedule, lead_minutes, policy_offset},
     settings::RunnerSettings,
 };
-
-/// Areas that the runner has built in.
-const BUILT_IN_AREAS: [&str; 1] = ["RR"];
 
 /// Seconds of an interval that a run leaves to Kubernetes for starting the next.
 const BUDGET_MARGIN_SECONDS: u32 = 30;
@@ -128,13 +126,17 @@ pub fn validate(
             ),
         ));
     };
-    if !BUILT_IN_AREAS.contains(&spec.area.as_str()) {
+    if spec.area != RR && !runner.areas.contains_key(&spec.area) {
+        let known: Vec<&str> = [RR]
+            .into_iter()
+            .chain(runner.areas.keys().map(String::as_str))
+            .collect();
         return Err(Refusal::new(
             ReadyReason::UnknownArea,
             format!(
-                "spec.area {:?} is not known; built in: {}",
+                "spec.area {:?} is not known: write one of {}, or define it below `areas` in the operator's configuration",
                 spec.area,
-                BUILT_IN_AREAS.join(", ")
+                known.join(", ")
             ),
         ));
     }

@@ -211,7 +211,9 @@ impl ControlPlane {
                 "--shutdown-delay-duration=0",
             ])
             .arg(format!("--audit-policy-file={}", self.audit_policy()?.display()))
-            .arg(format!("--audit-log-path={}", self.audit_log().display()));
+            .arg(format!("--audit-log-path={}", self.audit_log().display()))
+            // Tests and benches read it from its beginning: at the default of 100 MB it would begin anew.
+            .arg("--audit-log-maxsize=65536");
         self.api_server = Some(Process::start("kube-apiserver", &command, self.folder.path())?);
         let kubectl = self.kubectl();
         let process = &mut self.api_server;

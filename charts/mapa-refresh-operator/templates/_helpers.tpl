@@ -131,4 +131,15 @@ runner:
   {{- with $runner.priorityClassName }}
   priorityClassName: {{ . }}
   {{- end }}
+  {{- if $runner.caBundle.configMapName }}
+  caBundle:
+    {{- toYaml $runner.caBundle | nindent 4 }}
+  {{- end }}
+  {{- with $runner.walletSecretName }}
+  walletSecretName: {{ . }}
+  {{- end }}
+{{- with .Values.areas }}
+areas:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}

@@ -100,15 +100,15 @@ impl Target {
     ///
     /// # Errors
     /// When the Secret, or a key of it, is missing or malformed.
-    pub fn from_secret(dir: &Path) -> Result<Self, SecretError> {
-        Self::new(Secret::read(Store::Cache, dir, SCHEME)?, dir)
+    pub fn from_secret(dir: &Path, ca_bundle: Option<&Path>) -> Result<Self, SecretError> {
+        Self::new(Secret::read(Store::Cache, dir, SCHEME)?, dir, ca_bundle)
     }
 
     /// The same, of a Secret that was read from `dir`.
     ///
     /// # Errors
     /// When a key of it is missing or malformed.
-    pub fn new(secret: Secret, dir: &Path) -> Result<Self, SecretError> {
+    pub fn new(secret: Secret, dir: &Path, ca_bundle: Option<&Path>) -> Result<Self, SecretError> {
         let wrong = |key: &str, problem: &dyn fmt::Display| SecretError::new(Store::Cache, dir, key, problem, SCHEME);
         let url = Url::parse(secret.url.expose_secret()).map_err(|problem| wrong("url", &problem))?;
         // The library's own words could quote the url.
@@ -135,12 +135,17 @@ impl Target {
         passwords.extend(secret.password.clone());
         let certificates = if url.is_tls {
             tls::install_provider();
-            if let Some(pem) = &secret.ca {
-                tls::authorities(pem).map_err(|error| wrong("ca.crt", &error))?;
-            }
+            let root_cert = match (secret.ca, ca_bundle) {
+                (Some(pem), _) => {
+                    tls::authorities(&pem).map_err(|error| wrong("ca.crt", &error))?;
+                    Some(pem)
+                }
+                (None, Some(bundle)) => Some(tls::bundle(Store::Cache, bundle)?.pem),
+                (None, None) => None,
+            };
             Some(TlsCertificates {
                 client_tls: None,
-                root_cert: secret.ca,
+                root_cert,
             })
         } else {
             None
@@ -397,7 +402,7 @@ mod tests {
     fn target(url: &str) -> Result<Target, SecretError> {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("url"), url).unwrap();
-        Target::from_secret(dir.path())
+        Target::from_secret(dir.path(), None)
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub(super) fn fields<S: SerializeStruct>(outage: &Outage, item: &mut S) -> Resul
     item.serialize_field("id", &outage.id)?;
     item.serialize_field("numeroOcorrencia", &outage.numero_ocorrencia)?;
     item.serialize_field("codigoIbge", &outage.codigo_ibge)?;
-    item.serialize_field("nomeMunicipio", &outage.nome_municipio)?;
+    item.serialize_field("nomeMunicipio", &outage.nome_municipio.as_deref())?;
     item.serialize_field("bairro", &outage.bairro)?;
     item.serialize_field("tipo", &outage.tipo)?;
     item.serialize_field("dataInicio", &moment(outage.data_inicio))?;

@@ -1,6 +1,9 @@
 //! From a row to an outage: repaired and counted, or quarantined and counted, never lost silently and never the end of the run.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Duration, Utc};
 use chrono_tz::Tz;
@@ -29,7 +32,7 @@ pub struct Outage {
     /// IBGE code as the view has it, known or not.
     pub codigo_ibge: Option<String>,
     /// Name of the municipality; `None` when the code is unknown.
-    pub nome_municipio: Option<&'static str>,
+    pub nome_municipio: Option<Arc<str>>,
     /// Neighbourhood, `Nao informado` when unknown.
     pub bairro: String,
     /// Latitude and longitude in degrees; `None` when null or outside the area.
@@ -142,7 +145,7 @@ reasons! {
 pub struct Outages {
     stamp: Stamp,
     zone: Tz,
-    area: &'static Area,
+    area: Arc<Area>,
     active: Vec<Outage>,
     ids: HashSet<i64>,
     inactive: u64,
@@ -154,7 +157,7 @@ impl Outages {
     /// No row yet, of a view with this stamp. Local times are read in `zone`; durations end at the stamp, so that equal
     /// generations have equal content.
     #[must_use]
-    pub fn new(stamp: Stamp, zone: Tz, area: &'static Area) -> Self {
+    pub fn new(stamp: Stamp, zone: Tz, area: Arc<Area>) -> Self {
         Self {
             stamp,
             zone,

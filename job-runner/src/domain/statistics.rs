@@ -58,7 +58,7 @@ pub struct Figures {
 #[derive(Debug, Serialize)]
 struct Municipio<'a> {
     codigo_ibge: Option<&'a str>,
-    nome: Option<&'static str>,
+    nome: Option<&'a str>,
     #[serde(flatten)]
     figures: Figures,
 }
@@ -66,7 +66,7 @@ struct Municipio<'a> {
 #[derive(Debug, Serialize)]
 struct Bairro<'a> {
     codigo_ibge: Option<&'a str>,
-    municipio: Option<&'static str>,
+    municipio: Option<&'a str>,
     bairro: &'a str,
     #[serde(flatten)]
     figures: Figures,
@@ -87,14 +87,14 @@ impl<'a> Statistics<'a> {
             let codigo_ibge = outage.codigo_ibge.as_deref();
             let municipio = municipios.entry(codigo_ibge).or_insert_with(|| Municipio {
                 codigo_ibge,
-                nome: outage.nome_municipio,
+                nome: outage.nome_municipio.as_deref(),
                 figures: Figures::default(),
             });
             let bairro = bairros
                 .entry((codigo_ibge, outage.bairro.as_str()))
                 .or_insert_with(|| Bairro {
                     codigo_ibge,
-                    municipio: outage.nome_municipio,
+                    municipio: outage.nome_municipio.as_deref(),
                     bairro: &outage.bairro,
                     figures: Figures::default(),
                     ucs_por_faixa: Faixa::ALL.into_iter().map(|faixa| (faixa, 0)).collect(),

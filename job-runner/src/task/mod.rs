@@ -120,13 +120,15 @@ async fn in_session(context: &Context, stop: &Stop) -> Result<Done, Fault> {
     let settings = &context.settings.database;
     match settings.kind {
         DatabaseKind::Postgresql => {
-            let target = postgres::Target::from_secret(&settings.secret_dir).map_err(incomplete)?;
+            let target = postgres::Target::from_secret(&settings.secret_dir, settings.ca_bundle.as_deref())
+                .map_err(incomplete)?;
             let connecting = target.connect(&settings.view, &settings.columns, stop.remaining());
             let database = connected(context, stop, target.passwords(), connecting).await?;
             work_and_close(context, stop, database).await
         }
         DatabaseKind::Oracle => {
-            let target = oracle::Target::from_secret(&settings.secret_dir).map_err(incomplete)?;
+            let target = oracle::Target::from_secret(&settings.secret_dir, settings.wallet_dir.as_deref())
+                .map_err(incomplete)?;
             in_oracle(context, stop, &target).await
         }
     }
@@ -187,7 +189,7 @@ fn incomplete(error: SecretError) -> Fault {
 /// Connects to the cache.
 async fn connect_cache(context: &Context) -> Result<cache::Cache, Fault> {
     let settings = &context.settings.cache;
-    let target = cache::Target::from_secret(&settings.secret_dir).map_err(incomplete)?;
+    let target = cache::Target::from_secret(&settings.secret_dir, settings.ca_bundle.as_deref()).map_err(incomplete)?;
     context.passwords.borrow_mut().extend_from_slice(target.passwords());
     Ok(target.connect(&settings.key_prefix).await?)
 }

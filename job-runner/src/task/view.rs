@@ -38,7 +38,7 @@ pub(super) async fn read(context: &Context, stop: &Stop, database: &mut impl Dat
     demand_past("the view", reading.age_seconds)?;
     let outages = collector
         .outages
-        .unwrap_or_else(|| Outages::new(reading.stamp, context.settings.zone, context.settings.area));
+        .unwrap_or_else(|| context.settings.no_outages(&reading));
     // The refresh may have ended between the last look and the reading.
     let is_met = context
         .settings
@@ -102,7 +102,7 @@ struct Collector<'a> {
 
 impl RowSink for Collector<'_> {
     fn begin(&mut self, reading: &Reading) {
-        self.outages = Some(Outages::new(reading.stamp, self.settings.zone, self.settings.area));
+        self.outages = Some(self.settings.no_outages(reading));
     }
 
     fn row(&mut self, row: &Row<'_>) {

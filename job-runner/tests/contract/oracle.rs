@@ -27,7 +27,7 @@ pub fn load_stub() {
 /// A session for `view` at the database of the Secret in `secret`.
 async fn connect(secret: &Path, view: &str, columns: &str) -> Result<Oracle, DatabaseError> {
     let (view, columns) = names(view, columns);
-    let target = Target::from_secret(secret).unwrap();
+    let target = Target::from_secret(secret, None).unwrap();
     target.connect(&view, &columns, Duration::from_secs(60)).await
 }
 

@@ -79,7 +79,7 @@ impl Backend for PostgreSql {
 
     async fn connect_to(&self, view: &str, columns: &str) -> Result<Session, DatabaseError> {
         let (view, columns): (_, ColumnNames) = names(view, columns);
-        Target::from_secret(self.secret.path())
+        Target::from_secret(self.secret.path(), None)
             .unwrap()
             .connect(&view, &columns, Duration::from_secs(60))
             .await

@@ -78,6 +78,30 @@ fn map_and_statistics_carry_the_views_stamp_and_agree() {
 }
 
 #[test]
+fn an_area_that_the_operator_defines_names_municipalities_and_bounds_coordinates() {
+    const ACRE: &str = r#"{"latitude":{"min":-11.15,"max":-7.11},"longitude":{"min":-74,"max":-66.62},"municipalities":{"1200401":"Rio Branco"}}"#;
+    let world = World::new();
+    let in_rio_branco = ", codigo_ibge = '1200401', latitude = -9.97, longitude = -67.81";
+    world.outage(1, 90, in_rio_branco);
+    world.outage(2, 60, "");
+    world.succeed(VIEW);
+    let published = world.runner(MAP).env("MAPA_AREA", "AC").env("MAPA_AREA_DEFINITION", ACRE);
+    published.run().success();
+    let map = world.document("mapa:interrupcoes").unwrap();
+    let of = |id: i64| {
+        let outages = map["interrupcoes"].as_array().unwrap();
+        let outage = outages.iter().find(|outage| outage["id"] == id).unwrap();
+        [&outage["nomeMunicipio"], &outage["latitude"]].map(Value::clone)
+    };
+    assert_eq!(of(1), [json!("Rio Branco"), json!(-9.97)]);
+    assert_eq!(of(2), [Value::Null, Value::Null], "of Roraima, which is not this area");
+
+    let unreadable = world.runner(MAP).env("MAPA_AREA", "AC").env("MAPA_AREA_DEFINITION", "{}");
+    let error = unreadable.run().failure(2);
+    assert!(error.message.contains("MAPA_AREA: the definition of area \"AC\" is wrong"), "{error:?}");
+}
+
+#[test]
 fn the_scripts_calendar_is_the_calendar() {
     let world = World::new();
     let script = include_str!("../../src/publish.lua");
@@ -293,14 +317,14 @@ impl Publisher {
             .enable_all()
             .build()
             .unwrap();
-        let target = Target::from_secret(&world.path("cache")).unwrap();
+        let target = Target::from_secret(&world.path("cache"), None).unwrap();
         let cache = runtime.block_on(target.connect("mapa")).unwrap();
         Self { runtime, cache }
     }
 
     fn publish(&mut self) {
         let stamp = Stamp::from_micros(Utc::now().timestamp_micros()).unwrap();
-        let mut outages = Outages::new(stamp, chrono_tz::America::Boa_Vista, Area::by_name("RR").unwrap());
+        let mut outages = Outages::new(stamp, chrono_tz::America::Boa_Vista, Arc::new(Area::roraima()));
         for id in 0..40 {
             outages.add(&Row {
                 id: Some(id.to_string().into()),

@@ -103,6 +103,14 @@ fn postgresql_is_verified_against_the_secrets_authority() {
         );
         assert!(error.message.contains("certificate"), "{error:?}");
     }
+
+    // The bundle for all databases serves a Secret without an authority; one that has its own is judged by that alone.
+    let bundle = dir.path().join("ca.crt").display().to_string();
+    let with_bundle = || world.runner(VIEW).env("MAPA_CA_BUNDLE", &bundle).run();
+    secret("?sslmode=require", "localhost", None);
+    assert_eq!(with_bundle().code(), 0);
+    secret("", "localhost", Some(&other_authority()));
+    assert_eq!(with_bundle().failure(2).code, "08001");
 }
 
 #[test]
@@ -129,6 +137,15 @@ pub fn cache_is_verified(world: &World, url: &str, ca: &str) {
         let all: Vec<_> = keys.into_iter().chain(ca.map(|ca| ("ca.crt", ca))).collect();
         world.secret("cache", &all);
     };
+    let bundle = tempfile::NamedTempFile::new().unwrap();
+    fs::write(bundle.path(), ca).unwrap();
+    let by_bundle = |path: &str| world.runner(MAP).env("MAPA_CA_BUNDLE", path).run();
+    secret(None);
+    let run = by_bundle(&bundle.path().display().to_string());
+    assert_eq!(run.code(), 0, "a bundle serves a Secret without an authority: {run:?}");
+    let error = by_bundle("/nao/existe").failure(2);
+    assert_eq!(error.code, "SecretIncomplete", "{error:?}");
+    assert!(error.message.contains("runner.caBundle"), "{error:?}");
     secret(Some(ca));
     for task in [MAP, "calcular-estatisticas", "health-check"] {
         world.succeed(task);

@@ -172,11 +172,6 @@ pub struct Standing {
 /// # Errors
 /// Why it cannot be carried out.
 pub fn planned(policy: &MapaRefreshPolicy, now: Timestamp) -> Result<Plan, Refusal> {
-    // The image is the operator's own setting, and says nothing about when a task runs.
-    let runner = RunnerSettings {
-        image: Some("job-runner".to_owned()),
-        ..RunnerSettings::default()
-    };
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let credentials = match &policy.status {
         Some(status) => credentials(policy, status),
@@ -186,7 +181,7 @@ pub fn planned(policy: &MapaRefreshPolicy, now: Timestamp) -> Result<Plan, Refus
         &text(&policy.metadata.namespace),
         &text(&policy.metadata.name),
         &policy.spec,
-        &runner,
+        &RunnerSettings::assumed_for(&policy.spec),
         credentials,
         now,
     )

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mapa_refresh_tests::{vitals, wait::Look};
+use serde_json::Value;
 
 use crate::{
     pods::{TASKS, end, report, start, success_of_age},
@@ -17,6 +18,10 @@ pub const TESTS: &[Test] = &[
     (
         "vitals::a_missing_crd_is_named_by_readyz_until_it_is_installed",
         without_crd,
+    ),
+    (
+        "vitals::a_crd_older_than_the_operator_is_named_by_readyz_and_nothing_is_done_until_it_is_replaced",
+        older_crd,
     ),
     (
         "vitals::f27_missing_permissions_are_named_by_readyz_until_they_are_given",
@@ -109,6 +114,34 @@ fn without_crd(world: &World) {
             "CustomResourceDefinition",
             "not installed",
         ],
+    );
+    other.kubectl().apply(&crd()).unwrap();
+    wait_for_ready(&tenant);
+}
+
+fn older_crd(world: &World) {
+    let mut older: Value = serde_yaml::from_str(&crd()).unwrap();
+    let status = older.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/status/properties");
+    assert!(status.unwrap().as_object_mut().unwrap().remove("compliance").is_some());
+    let other = world.beside(&older.to_string());
+    let tenant = other.tenant_as_service_account("old-crd", "operator");
+    tenant
+        .kubectl
+        .apply(&PERMISSIONS.replace("NAMESPACE", "old-crd"))
+        .unwrap();
+    wait_for_line(
+        &tenant,
+        &[
+            "definition: ",
+            "older than this operator",
+            "does not have status.compliance",
+            "apply crds/maparefreshpolicies.yaml",
+        ],
+    );
+    assert_eq!(
+        tenant.operator_requests(),
+        Vec::<String>::new(),
+        "an older operator may be at work: it looks at no policy"
     );
     other.kubectl().apply(&crd()).unwrap();
     wait_for_ready(&tenant);

@@ -20,6 +20,9 @@ const CONNECT_TIMEOUT: &str = "connect_timeout=10";
 /// Wallets that Oracle's client opens by itself; the last only since version 23.
 const WALLETS: [&str; 2] = ["cwallet.sso", "ewallet.pem"];
 
+/// Files that Oracle's client reads in its directory of configuration.
+const CONFIGURATION: [&str; 2] = ["tnsnames.ora", "sqlnet.ora"];
+
 /// Where to connect, and as whom.
 #[derive(Debug)]
 pub struct Target {
@@ -35,24 +38,33 @@ impl Target {
     ///
     /// The url may be `oracle://[user:password@]host[:port]/SERVICE[?…]` (`oracle+tcps://` for TLS), an easy connect string
     /// (`host:port/SERVICE`, `tcps://host:port/SERVICE`), a whole `(DESCRIPTION=…)`, or an alias of a `tnsnames.ora` among the Secret's keys. For TLS a
-    /// wallet among the keys (`cwallet.sso`, `ewallet.pem`) is used; without user and password, the wallet logs on.
+    /// wallet among the keys (`cwallet.sso`, `ewallet.pem`) is used, or else the one in `wallet_dir`; without user and password, the wallet logs on.
     ///
     /// # Errors
     /// When the Secret, or a key of it, is missing or malformed.
-    pub fn from_secret(dir: &Path) -> Result<Self, SecretError> {
-        Self::new(&Secret::read(Store::Database, dir, SCHEME)?, dir)
+    pub fn from_secret(dir: &Path, wallet_dir: Option<&Path>) -> Result<Self, SecretError> {
+        Self::new(&Secret::read(Store::Database, dir, SCHEME)?, dir, wallet_dir)
     }
 
     /// The same, of a Secret that was read from `dir`.
     ///
     /// # Errors
     /// When a key of it is missing or malformed.
-    pub fn new(secret: &Secret, dir: &Path) -> Result<Self, SecretError> {
+    pub fn new(secret: &Secret, dir: &Path, wallet_dir: Option<&Path>) -> Result<Self, SecretError> {
         let wrong =
             |key: &str, problem: &dyn fmt::Display| SecretError::new(Store::Database, dir, key, problem, SCHEME);
         let url = ConnectUrl::parse(secret.url.expose_secret()).map_err(|problem| wrong("url", &problem))?;
-        let wallet = WALLETS.iter().any(|name| dir.join(name).exists());
-        if url.is_tls() && secret.ca.is_some() && !wallet && !url.names_wallet() {
+        let wallet = [Some(dir), wallet_dir]
+            .into_iter()
+            .flatten()
+            .find(|dir| holds(dir, WALLETS));
+        if let (true, None, false, Some(dir)) = (url.is_tls(), wallet, url.names_wallet(), wallet_dir) {
+            return Err(SecretError::of_wallet(
+                dir,
+                "is not there, and neither is one among the keys of the database's Secret",
+            ));
+        }
+        if url.is_tls() && secret.ca.is_some() && wallet.is_none() && !url.names_wallet() {
             let problem = "alone is not enough: Oracle's client takes authorities from a wallet only; add the key cwallet.sso (or ewallet.pem \
                            for client 23) to this Secret, and drop ca.crt";
             return Err(wrong("ca.crt", &problem));
@@ -63,7 +75,7 @@ impl Target {
         let password = secret.password.clone().or_else(|| url.password().map(Into::into));
         let login = match (user, password) {
             (Some(user), Some(password)) => Some((user, password)),
-            (None, None) if wallet => None,
+            (None, None) if wallet.is_some() => None,
             (None, _) => {
                 return Err(wrong(
                     "username",
@@ -72,14 +84,15 @@ impl Target {
             }
             (Some(_), None) => return Err(wrong("password", &"is missing, and the url has none")),
         };
-        let has_config = ["tnsnames.ora", "sqlnet.ora"]
-            .iter()
-            .any(|name| dir.join(name).exists());
+        let config_dir = [Some(dir), wallet_dir]
+            .into_iter()
+            .flatten()
+            .find(|dir| holds(dir, CONFIGURATION));
         Ok(Self {
-            connect_string: url.connect_string(wallet.then_some(dir)).into(),
+            connect_string: url.connect_string(wallet).into(),
             place: url.place(),
             login,
-            config_dir: has_config.then(|| dir.to_owned()),
+            config_dir: config_dir.map(Path::to_owned),
             passwords,
         })
     }
@@ -102,7 +115,7 @@ impl Target {
         self.login.as_ref()
     }
 
-    /// Where `tnsnames.ora` and `sqlnet.ora` are, when the Secret has them: `TNS_ADMIN`.
+    /// Where `tnsnames.ora` and `sqlnet.ora` are, when the Secret or the wallet's directory has them: `TNS_ADMIN`.
     #[must_use]
     pub fn config_dir(&self) -> Option<&Path> {
         self.config_dir.as_deref()
@@ -113,6 +126,10 @@ impl Target {
     pub fn place(&self) -> &str {
         &self.place
     }
+}
+
+fn holds(dir: &Path, names: [&str; 2]) -> bool {
+    names.iter().any(|name| dir.join(name).exists())
 }
 
 /// A url, taken apart.
@@ -306,7 +323,7 @@ mod tests {
         keys.iter()
             .for_each(|(key, value)| fs::write(dir.path().join(key), value).unwrap());
         let path = dir.path().to_owned();
-        Target::from_secret(dir.path()).map(|target| (target, path))
+        Target::from_secret(dir.path(), None).map(|target| (target, path))
     }
 
     const LOGIN: [(&str, &str); 2] = [("username", "u"), ("password", "p")];
@@ -377,6 +394,36 @@ mod tests {
         assert!(error.contains("cwallet.sso"), "{error}");
         let error = target(&[("url", "oracle://db/RADAR")]).unwrap_err().to_string();
         assert!(error.contains("key username is missing"), "{error}");
+    }
+
+    #[test]
+    fn the_wallet_for_all_databases_serves_a_secret_without_one_and_says_when_it_is_not_there() {
+        let (all, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let write =
+            |dir: &tempfile::TempDir, name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        let read = || Target::from_secret(own.path(), Some(all.path()));
+        write(&own, "url", "oracle+tcps://db/RADAR");
+
+        let error = read().unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("the wallet ({})", all.path().display())),
+            "{error}"
+        );
+        assert!(error.contains("runner.walletSecretName"), "{error}");
+
+        write(&all, "cwallet.sso", "x");
+        write(&all, "tnsnames.ora", "x");
+        let found = read().unwrap();
+        let place = format!("&wallet_location={}&", all.path().display());
+        assert!(found.connect_string().expose_secret().contains(&place));
+        assert_eq!((found.config_dir(), found.login().is_none()), (Some(all.path()), true));
+
+        write(&own, "ewallet.pem", "x");
+        let place = format!("&wallet_location={}&", own.path().display());
+        assert!(
+            read().unwrap().connect_string().expose_secret().contains(&place),
+            "its own wins"
+        );
     }
 
     #[test]

@@ -39,19 +39,19 @@ impl Target {
     /// Reads the Secret mounted at `dir`.
     ///
     /// TLS is used when the url says `sslmode=require` (or `verify-ca`, `verify-full`) or the Secret has a `ca.crt`; the
-    /// server's certificate and name are then always verified, against `ca.crt` or else the public authorities.
+    /// server's certificate and name are then always verified, against `ca.crt`, or else `ca_bundle`, or else the public authorities.
     ///
     /// # Errors
     /// When the Secret, or a key of it, is missing or malformed.
-    pub fn from_secret(dir: &Path) -> Result<Self, SecretError> {
-        Self::new(Secret::read(Store::Database, dir, SCHEME)?, dir)
+    pub fn from_secret(dir: &Path, ca_bundle: Option<&Path>) -> Result<Self, SecretError> {
+        Self::new(Secret::read(Store::Database, dir, SCHEME)?, dir, ca_bundle)
     }
 
     /// The same, of a Secret that was read from `dir`.
     ///
     /// # Errors
     /// When a key of it is missing or malformed.
-    pub fn new(secret: Secret, dir: &Path) -> Result<Self, SecretError> {
+    pub fn new(secret: Secret, dir: &Path, ca_bundle: Option<&Path>) -> Result<Self, SecretError> {
         let wrong =
             |key: &str, problem: &dyn std::fmt::Display| SecretError::new(Store::Database, dir, key, problem, SCHEME);
         let url = secret.url.expose_secret();
@@ -80,12 +80,16 @@ impl Target {
         } else if config.get_password().is_none() {
             return Err(wrong("password", &"is missing, and the url has none"));
         }
-        let ca = secret.ca.as_deref();
-        let tls = match (sslmode.as_deref(), ca) {
+        let tls = match (sslmode.as_deref(), &secret.ca) {
             (Some("disable"), _) | (None | Some("allow" | "prefer"), None) => None,
-            (None | Some("allow" | "prefer" | "require" | "verify-ca" | "verify-full"), _) => Some(
-                MakeRustlsConnect::new(tls::client(ca).map_err(|error| wrong("ca.crt", &error))?),
-            ),
+            (None | Some("allow" | "prefer" | "require" | "verify-ca" | "verify-full"), ca) => {
+                let roots = match (ca, ca_bundle) {
+                    (Some(pem), _) => tls::authorities(pem).map_err(|error| wrong("ca.crt", &error))?,
+                    (None, Some(bundle)) => tls::bundle(Store::Database, bundle)?.roots,
+                    (None, None) => tls::public_authorities(),
+                };
+                Some(MakeRustlsConnect::new(tls::client(roots)))
+            }
             (Some(_), _) => return Err(wrong("url", &"has an unknown sslmode: disable, require or verify-full")),
         };
         config.ssl_mode(if tls.is_some() {
@@ -254,7 +258,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         keys.iter()
             .for_each(|(key, value)| fs::write(dir.path().join(key), value).unwrap());
-        Target::from_secret(dir.path())
+        Target::from_secret(dir.path(), None)
     }
 
     #[test]
