@@ -8,7 +8,7 @@
     reason = "tests: clippy knows only functions marked #[test]"
 )]
 
-use std::{borrow::Cow, env, path::Path, str::FromStr};
+use std::{borrow::Cow, env, path::Path, str::FromStr, sync::Arc};
 
 use chrono_tz::America::Boa_Vista;
 use fastrand::Rng;

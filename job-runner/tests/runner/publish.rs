@@ -85,20 +85,34 @@ fn an_area_that_the_operator_defines_names_municipalities_and_bounds_coordinates
     world.outage(1, 90, in_rio_branco);
     world.outage(2, 60, "");
     world.succeed(VIEW);
-    let published = world.runner(MAP).env("MAPA_AREA", "AC").env("MAPA_AREA_DEFINITION", ACRE);
+    let published = world
+        .runner(MAP)
+        .env("MAPA_AREA", "AC")
+        .env("MAPA_AREA_DEFINITION", ACRE);
     published.run().success();
     let map = world.document("mapa:interrupcoes").unwrap();
     let of = |id: i64| {
         let outages = map["interrupcoes"].as_array().unwrap();
         let outage = outages.iter().find(|outage| outage["id"] == id).unwrap();
-        [&outage["nomeMunicipio"], &outage["latitude"]].map(Value::clone)
+        [&outage["nomeMunicipio"], &outage["coordenadas"]].map(Value::clone)
     };
-    assert_eq!(of(1), [json!("Rio Branco"), json!(-9.97)]);
+    assert_eq!(
+        of(1),
+        [json!("Rio Branco"), json!({ "latitude": -9.97, "longitude": -67.81 })]
+    );
     assert_eq!(of(2), [Value::Null, Value::Null], "of Roraima, which is not this area");
 
-    let unreadable = world.runner(MAP).env("MAPA_AREA", "AC").env("MAPA_AREA_DEFINITION", "{}");
+    let unreadable = world
+        .runner(MAP)
+        .env("MAPA_AREA", "AC")
+        .env("MAPA_AREA_DEFINITION", "{}");
     let error = unreadable.run().failure(2);
-    assert!(error.message.contains("MAPA_AREA: the definition of area \"AC\" is wrong"), "{error:?}");
+    assert!(
+        error
+            .message
+            .contains("MAPA_AREA: the definition of area \"AC\" is wrong"),
+        "{error:?}"
+    );
 }
 
 #[test]

@@ -530,7 +530,7 @@ fn doctor(world: &World) {
         "--role=reader",
         "--user=plugin-reader",
     ]);
-    let report = wait::until("the role to hold", Duration::from_secs(10), || {
+    let report = wait::until("the role to hold", Duration::from_secs(60), || {
         let said = ask(&reader);
         let report = said.json();
         let policies = report["checks"]
