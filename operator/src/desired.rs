@@ -221,7 +221,7 @@ pub(crate) mod tests {
     pub(crate) fn plan_of(policy: &MapaRefreshPolicy) -> Plan {
         let runner = RunnerSettings {
             image: Some("runner:1".into()),
-            ..RunnerSettings::default()
+            ..RunnerSettings::assumed_for(&policy.spec)
         };
         validate(
             "radar",

@@ -1,6 +1,12 @@
 //! The life of a release on a real API server.
 
-use mapa_refresh_tests::{helm::image_arguments, policy::Example};
+use std::{fs, path::Path, process::Command};
+
+use mapa_refresh_tests::{
+    helm::{chart, image_arguments},
+    policy::Example,
+};
+use serde_json::Value;
 
 use crate::world::{Cluster, Test, World, fixture};
 
@@ -176,8 +182,8 @@ fn assert_operator_reads_the_configuration(cluster: &Cluster) {
         r"jsonpath={.data.config\.yaml}",
     ]);
     assert!(text.contains("system-cluster-critical"), "{text}");
-    std::fs::write(&file, text).unwrap();
-    let mut operator = std::process::Command::new(&cluster.operator);
+    fs::write(&file, text).unwrap();
+    let mut operator = Command::new(&cluster.operator);
     operator
         .args(["run", "--config"])
         .arg(&file)
@@ -194,10 +200,20 @@ fn assert_operator_reads_the_configuration(cluster: &Cluster) {
 /// The chart before this one, as it was packed: without leader election, metrics and probes.
 fn previous() -> String {
     let path = "suites/chart/previous/mapa-refresh-operator-0.1.0.tgz";
-    std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join(path)
-        .display()
-        .to_string()
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path).display().to_string()
+}
+
+/// This chart with one field more in its definition, below `folder`.
+fn next(folder: &Path) -> String {
+    let copy = folder.join("next");
+    let copied = Command::new("cp").arg("-r").arg(chart()).arg(&copy).status().unwrap();
+    assert!(copied.success());
+    let path = copy.join("files/maparefreshpolicies.yaml");
+    let mut definition: Value = serde_yaml::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let fields = definition.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties");
+    fields.unwrap()["nextField"] = serde_json::json!({ "type": "string" });
+    fs::write(&path, serde_yaml::to_string(&definition).unwrap()).unwrap();
+    copy.display().to_string()
 }
 
 /// What must outlive every upgrade: of the policy identity, spec and account, of its CronJobs the identities.
@@ -266,6 +282,43 @@ fn upgraded(_: &World) {
     let operator = cluster.start_operator(NAMESPACE, &[]);
     change(&cluster, &operator, 28);
     assert_eq!(lasting(&cluster), before);
+
+    // A version to come, whose policies have a field that this one does not know.
+    let name_of_field = "jsonpath={.spec.nextField}";
+    let field = || cluster.ask(&["-n", "radar", "get", "mapa-refresh", "roraima", "-o", name_of_field]);
+    let next = next(cluster.plane.folder());
+    let to_next = ["upgrade", "mapa-refresh-operator", &next, "--namespace", NAMESPACE];
+    cluster.helm.run(to_next).unwrap();
+    let patch = r#"{"spec":{"nextField":"kept"}}"#;
+    let set = [
+        "-n",
+        "radar",
+        "patch",
+        "mapa-refresh",
+        "roraima",
+        "--type=merge",
+        "-p",
+        patch,
+    ];
+    let kept = || match cluster.kubectl().run(set) {
+        // The API server takes the new schema up a moment later, and drops the field until then.
+        Ok(_) => field(),
+        Err(error) => error.to_string(),
+    };
+    cluster.wait_until("the next version's field to be kept", 40, kept, "kept");
+    change(&cluster, &operator, 26);
+    assert_eq!(
+        (field(), lasting(&cluster)),
+        ("kept".to_owned(), before.clone()),
+        "a newer definition is no obstacle"
+    );
+    cluster
+        .helm
+        .run(["rollback", "mapa-refresh-operator", "2", "--namespace", NAMESPACE])
+        .unwrap();
+    cluster.wait_until("the field to go with its definition", 40, field, "");
+    change(&cluster, &operator, 25);
+    assert_eq!(lasting(&cluster), before);
     drop(operator);
 
     cluster
@@ -285,7 +338,7 @@ fn values_of_the_previous(_: &World) {
     let cluster = Cluster::start();
     let all = cluster.helm.run(["show", "values", &previous()]).unwrap();
     let file = cluster.plane.folder().join("previous.yaml");
-    std::fs::write(&file, all).unwrap();
+    fs::write(&file, all).unwrap();
     let values = ["--values", &file.display().to_string(), "--create-namespace"];
     let fixed = [
         "install",
