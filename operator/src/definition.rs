@@ -143,6 +143,8 @@ struct Schema {
     items: Option<Box<Self>>,
     #[serde(rename = "enum")]
     words: Vec<Value>,
+    #[serde(rename = "x-kubernetes-preserve-unknown-fields")]
+    keeps_unknown: bool,
     #[serde(rename = "x-kubernetes-group-version-kind")]
     kinds: Vec<Kind>,
 }
@@ -160,6 +162,7 @@ impl Schema {
             let path = format!("{path}{dot}{name}");
             let beyond = match other.properties.get(name) {
                 Some(theirs) => field.first_beyond(theirs, &path),
+                None if other.keeps_unknown => None,
                 None => Some(path),
             };
             if beyond.is_some() {
@@ -245,6 +248,15 @@ mod tests {
             "{line}"
         );
         assert!(!line.contains('\n'));
+    }
+
+    #[test]
+    fn a_definition_that_keeps_what_it_does_not_know_drops_nothing() {
+        let lax = |schema: &mut Value| {
+            schema["properties"]["spec"] =
+                serde_json::json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+        };
+        assert_eq!(seen_after(lax), Definition::Fits);
     }
 
     #[test]
