@@ -29,6 +29,12 @@ impl Kubectl {
         Self { binary, kubeconfig }
     }
 
+    /// The program.
+    #[must_use]
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// Runs kubectl and returns what it printed.
     ///
     /// # Errors

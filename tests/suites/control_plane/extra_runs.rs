@@ -198,8 +198,8 @@ fn killed(world: &World) {
         wait_for_chain(&tenant, &format!("p{writes}"), 'r', 3);
     }
     // What is counted are the Jobs that exist: of a request whose client is killed before the answer the audit log says no 201.
+    // Each policy's three were waited for; the schedule may have started others meanwhile.
     let jobs = tenant.names("jobs");
-    assert_eq!(jobs.len(), 7 * 3, "{jobs:?}");
     let created = created_jobs(&tenant);
     let once: BTreeSet<&String> = created.iter().collect();
     assert_eq!(

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::OnceLock,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -34,10 +34,7 @@ pub const TESTS: &[Test] = &[
         silent_operator,
     ),
     ("plugin_status_watch_prints_again_when_a_policy_changes", watch),
-    (
-        "plugin_status_of_10000_policies_works_for_less_than_a_second_in_less_than_50_mb",
-        ten_thousand,
-    ),
+    ("plugin_status_of_10000_policies_takes_less_than_50_mb", ten_thousand),
     ("plugin_runs_tells_attempts_errors_and_durations_of_each_run", runs),
     ("plugin_trigger_waits_until_published_or_failed", trigger),
     (
@@ -265,7 +262,6 @@ fn ten_thousand(world: &World) {
             serve(connection.unwrap(), &pages);
         }
     });
-    let started = Instant::now();
     let mut child = command(&kubeconfig, &["status", "-A"])
         .stdout(Stdio::piped())
         .spawn()
@@ -274,20 +270,13 @@ fn ten_thousand(world: &World) {
     // More does not fit into the pipe: the plugin waits with everything that it has in memory.
     let mut table = vec![0; 1];
     stdout.read_exact(&mut table).unwrap();
-    let (peak, worked) = (peak_kilobytes(child.id()), processor_time(child.id()));
+    let peak = peak_kilobytes(child.id());
     stdout.read_to_end(&mut table).unwrap();
     let code = child.wait().unwrap().code();
-    let took = started.elapsed();
-    println!(
-        "{POLICIES} policies of {bytes} bytes: {} ms, of the processor {} ms, {peak} kB",
-        took.as_millis(),
-        worked.as_millis()
-    );
+    println!("{POLICIES} policies of {bytes} bytes: {peak} kB");
     assert_eq!(String::from_utf8(table).unwrap().lines().count(), POLICIES + 1);
     assert_eq!(code, Some(0), "each is a copy of one that is compliant");
     assert!(peak < 50 * 1024, "{peak} kB");
-    // Others may want the processor, too.
-    assert!(worked < Duration::from_secs(1), "{worked:?}");
 }
 
 fn kubeconfig_of(server: &str) -> String {
@@ -341,14 +330,6 @@ fn peak_kilobytes(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
-/// What the process has worked, in the kernel's hundredths of a second.
-fn processor_time(process: u32) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    Duration::from_millis(ticks * 10)
 }
 
 fn runs(world: &World) {

@@ -1,0 +1,161 @@
+//! How soon after its moment a breach stands in the status, when thousands of policies are watched.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::{SignedDuration, Timestamp},
+};
+use kube::{
+    Api, Client,
+    api::{ListParams, Patch, PatchParams, PostParams},
+};
+use mapa_refresh_crds::MapaRefreshPolicy;
+use mapa_refresh_tests::{cargo, policy::Example, progress};
+use serde_json::json;
+
+use crate::{
+    plane::{plane, requests, start_operator},
+    plugin,
+    table::{Table, p50_p99},
+};
+
+/// Writers at the same time: as many as the API server keeps busy.
+const WRITERS: usize = 8;
+/// `maxDataAgeMinutes` of the policies, in seconds.
+const LIMIT_SECONDS: i64 = 1_800;
+
+/// Of 1,000 policies and of 10,000.
+pub fn breaches(table: &mut Table) {
+    breaches_of(table, 1_000, Duration::from_secs(60));
+    breaches_of(table, 10_000, Duration::from_secs(300));
+}
+
+/// `count` policies whose data becomes too old during `spread`, each at its own moment: how long after it the condition is written. What they
+/// published is told by us, in the status; nothing runs.
+fn breaches_of(table: &mut Table, count: usize, spread: Duration) {
+    let plugin = cargo::binary("mapa-refresh-operator", "kubectl-mapa").unwrap();
+    let plane = plane();
+    plane.stop_controller_manager();
+    let _operator = start_operator(&plane);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let moments = runtime.block_on(async {
+        let client = plane.client().await.unwrap();
+        let policies: Api<MapaRefreshPolicy> = Api::namespaced(client.clone(), "bench");
+        in_parallel(&client, count, |policies, number| async move {
+            let example = Example {
+                interval_minutes: 30,
+                ..Example::every_minute("bench", &name_of(number))
+            };
+            let policy = serde_yaml::from_str(&example.manifest("  rescue: false\n")).unwrap();
+            policies.create(&PostParams::default(), &policy).await.unwrap();
+        })
+        .await;
+        until(&policies, "a status of every policy", |policy| policy.status.is_some()).await;
+
+        // Two writes for each policy until the first moment: ours, and the operator's, that it is compliant.
+        let first = Timestamp::now() + SignedDuration::from_secs(20 + i64::try_from(count / 20).unwrap());
+        let moments: Vec<Timestamp> = (0..count)
+            .map(|number| first + spread.mul_f64(number as f64 / count as f64))
+            .map(|moment| Timestamp::from_second(moment.as_second()).unwrap())
+            .collect();
+        let known = moments.clone();
+        in_parallel(&client, count, move |policies, number| {
+            let moment = known[number];
+            async move { publish(&policies, number, moment).await }
+        })
+        .await;
+        assert!(Timestamp::now() < first, "too slow: the first moment is over");
+        progress::say(&format!("{count} policies will be too old from {first} on"));
+        // A look at all of them would cost the API server more than what is measured.
+        let last = moments.last().copied().unwrap_or(first) + SignedDuration::from_secs(15);
+        let wait = last.duration_since(Timestamp::now());
+        tokio::time::sleep(Duration::try_from(wait).unwrap_or_default()).await;
+        until(&policies, "every policy to be too old", |policy| {
+            let conditions = policy.status.as_ref().map(|status| status.conditions.as_slice());
+            conditions.unwrap_or_default().iter().any(|condition| {
+                condition.type_ == "Compliant" && condition.status == "False" && condition.reason == "DataTooOld"
+            })
+        })
+        .await;
+        moments
+    });
+    let mut writes: HashMap<String, Vec<i64>> = HashMap::new();
+    for (at, verb, resource, name) in requests(&plane) {
+        if verb == "update" && resource == "maparefreshpolicies/status" {
+            writes.entry(name).or_default().push(at);
+        }
+    }
+    let late = (0..count)
+        .map(|number| {
+            let moment = moments[number].as_microsecond();
+            let told = writes[&name_of(number)].iter().find(|at| **at > moment).unwrap();
+            Duration::from_micros(u64::try_from(told - moment).unwrap())
+        })
+        .collect();
+    table.row(
+        &format!(
+            "breach seen after its moment, {count} policies within {} s",
+            spread.as_secs()
+        ),
+        p50_p99(late),
+        "p99 at most 1 s",
+    );
+    plugin::status(table, &plane, &plugin, count);
+}
+
+fn name_of(number: usize) -> String {
+    format!("policy-{number}")
+}
+
+/// Does `work` for each of `count` policies, some at a time.
+async fn in_parallel<W, F>(client: &Client, count: usize, work: W)
+where
+    W: Fn(Api<MapaRefreshPolicy>, usize) -> F,
+    F: Future<Output = ()>,
+{
+    let workers = (0..WRITERS).map(|worker| {
+        let (client, work) = (client.clone(), &work);
+        async move {
+            for number in (worker..count).step_by(WRITERS) {
+                work(Api::namespaced(client.clone(), "bench"), number).await;
+            }
+        }
+    });
+    futures::future::join_all(workers).await;
+}
+
+/// Waits until `is_so` for every policy.
+async fn until(policies: &Api<MapaRefreshPolicy>, what: &str, is_so: impl Fn(&MapaRefreshPolicy) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(900);
+    loop {
+        let all = policies.list(&ListParams::default()).await.unwrap();
+        let left = all.items.iter().filter(|policy| !is_so(policy)).count();
+        if left == 0 {
+            return;
+        }
+        assert!(Instant::now() < deadline, "waited for {what}: {left} left");
+        // Looking costs the API server more than what is measured: seldom.
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+}
+
+/// Says in the status that map and statistics are within the limit until `moment`.
+async fn publish(policies: &Api<MapaRefreshPolicy>, number: usize, moment: Timestamp) {
+    let name = name_of(number);
+    let mut tasks = policies.get(&name).await.unwrap().status.unwrap().tasks;
+    for task in tasks.iter_mut().filter(|task| task.name.publishes()) {
+        task.data_as_of = Some(Time(moment - SignedDuration::from_secs(LIMIT_SECONDS)));
+    }
+    let patch = Patch::Merge(json!({ "status": { "tasks": tasks } }));
+    policies
+        .patch_status(&name, &PatchParams::default(), &patch)
+        .await
+        .unwrap();
+}

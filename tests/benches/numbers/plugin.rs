@@ -1,0 +1,58 @@
+//! `kubectl mapa status` of thousands of policies, from the real API server.
+
+use std::path::Path;
+
+use mapa_refresh_tests::control_plane::ControlPlane;
+
+use crate::{
+    child::{Measured, measured},
+    table::Table,
+};
+
+/// What `kubectl mapa status` answers when all is well, and when not.
+const ANSWERS: [i32; 2] = [0, 2];
+
+/// Of the `count` policies of the namespace `bench`, beside kubectl's list of the same.
+pub fn status(table: &mut Table, plane: &ControlPlane, plugin: &Path, count: usize) {
+    let ours = || {
+        measured(
+            |command| {
+                command
+                    .arg(plugin)
+                    .args(["status", "--namespace", "bench"])
+                    .env("KUBECONFIG", plane.kubeconfig());
+            },
+            &ANSWERS,
+        )
+    };
+    let kubectl = || {
+        measured(
+            |command| {
+                command
+                    .arg(plane.kubectl().binary())
+                    .args(["get", "mapa-refresh", "--namespace", "bench", "--output", "json"])
+                    .env("KUBECONFIG", plane.kubeconfig());
+            },
+            &[0],
+        )
+    };
+    let (ours, peer) = (fastest(ours), fastest(kubectl));
+    table.row(
+        &format!("kubectl mapa status, {count} policies, start to exit"),
+        told(&ours),
+        &format!("1 s and 50 MB at 10,000; kubectl get --output json: {}", told(&peer)),
+    );
+}
+
+fn fastest(mut run: impl FnMut() -> Measured) -> Measured {
+    (0..5).map(|_| run()).min_by_key(|measured| measured.wall).unwrap()
+}
+
+fn told(measured: &Measured) -> String {
+    format!(
+        "{:.0} ms (CPU {:.0} ms), peak {:.0} MB",
+        measured.wall_ms(),
+        measured.cpu_ms(),
+        measured.peak_mb
+    )
+}
