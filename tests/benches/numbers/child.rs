@@ -55,7 +55,7 @@ pub fn measured(build: impl FnOnce(&mut Command), codes: &[i32]) -> Measured {
     let said = String::from_utf8_lossy(&stderr);
     assert!(
         status.code().is_some_and(|code| codes.contains(&code)),
-        "{command:?}: {said}"
+        "{command:?}: {status}: {said}"
     );
     let numbers: Vec<u64> = said
         .lines()
