@@ -149,23 +149,23 @@ fn completion_latencies(plane: &ControlPlane) -> Vec<Duration> {
             let next = format!("run-{}", number + 1);
             let start = requests
                 .iter()
-                .position(|(_, verb, resource, of)| verb == "create" && resource == "jobs" && *of == name);
+                .position(|request| request.is("create", "jobs") && request.name == name);
             let from = start.unwrap_or_default();
             let until = requests
                 .iter()
-                .position(|(_, verb, resource, of)| verb == "create" && resource == "jobs" && *of == next)
+                .position(|request| request.is("create", "jobs") && request.name == next)
                 .unwrap_or(requests.len());
             let window = &requests[from..until];
             let written = window
                 .iter()
-                .rfind(|(_, verb, resource, _)| verb == "update" && resource == "maparefreshpolicies/status")?
-                .0;
+                .rfind(|request| request.is("update", "maparefreshpolicies/status"))?
+                .answered;
             let complete = window
                 .iter()
-                .rfind(|(at, verb, resource, of)| {
-                    verb == "update" && resource == "jobs/status" && *of == name && *at < written
+                .rfind(|request| {
+                    request.is("update", "jobs/status") && request.name == name && request.answered < written
                 })?
-                .0;
+                .answered;
             u64::try_from(written - complete).ok().map(Duration::from_micros)
         })
         .collect()
@@ -176,8 +176,8 @@ fn one_deletion(kubectl: &Kubectl, plane: &ControlPlane, number: usize) -> Durat
     let moments = |verb: &str| -> Vec<i64> {
         requests(plane)
             .into_iter()
-            .filter(|(_, v, resource, of)| v == verb && resource == "cronjobs" && *of == name)
-            .map(|(at, ..)| at)
+            .filter(|request| request.is(verb, "cronjobs") && request.name == name)
+            .map(|request| request.answered)
             .collect()
     };
     let created = moments("create").len();

@@ -31,26 +31,48 @@ pub fn start_operator(plane: &ControlPlane) -> Process {
         .unwrap()
 }
 
-/// (moment in microseconds, verb, resource with subresource, name) of every answered request, in the API server's own words.
-pub fn requests(plane: &ControlPlane) -> Vec<(i64, String, String, String)> {
+/// A request that the API server answered, in its own words.
+pub struct Request {
+    /// When it had read the request's head, in microseconds since the epoch.
+    pub came: i64,
+    /// When its answer was complete, in microseconds since the epoch.
+    pub answered: i64,
+    pub verb: String,
+    /// With its subresource: `jobs/status`.
+    pub resource: String,
+    pub name: String,
+}
+
+impl Request {
+    pub fn is(&self, verb: &str, resource: &str) -> bool {
+        self.verb == verb && self.resource == resource
+    }
+}
+
+/// Every answered request that was about the namespace `bench`, in the order of the answers.
+pub fn requests(plane: &ControlPlane) -> Vec<Request> {
     let log = std::fs::read_to_string(plane.audit_log()).unwrap();
     let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     events
         .filter(|event| event["objectRef"]["namespace"] == "bench")
         .filter_map(|event| {
-            let moment: k8s_openapi::jiff::Timestamp = event["stageTimestamp"].as_str()?.parse().ok()?;
+            let moment = |field: &str| -> Option<i64> {
+                let moment: k8s_openapi::jiff::Timestamp = event[field].as_str()?.parse().ok()?;
+                Some(moment.as_microsecond())
+            };
             let object = &event["objectRef"];
             let subresource = object["subresource"]
                 .as_str()
                 .map(|sub| format!("/{sub}"))
                 .unwrap_or_default();
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            Some((
-                moment.as_microsecond(),
-                text(&event["verb"]),
-                format!("{}{subresource}", text(&object["resource"])),
-                text(&object["name"]),
-            ))
+            Some(Request {
+                came: moment("requestReceivedTimestamp")?,
+                answered: moment("stageTimestamp")?,
+                verb: text(&event["verb"]),
+                resource: format!("{}{subresource}", text(&object["resource"])),
+                name: text(&object["name"]),
+            })
         })
         .collect()
 }
