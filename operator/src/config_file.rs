@@ -25,6 +25,7 @@ use serde::{
 use serde_json::Value;
 
 use crate::{
+    collector::Collector,
     listen::Listen,
     quantity::canonical,
     settings::{CaBundle, LogFormat, PullPolicy, RunnerSettings},
@@ -91,6 +92,8 @@ pub struct ConfigFile {
     pub log_format: Option<LogFormat>,
     /// Where metrics and probes are served.
     pub listen: Option<Listen>,
+    /// Where traces are sent.
+    pub otlp_endpoint: Option<Collector>,
 }
 
 /// What the file may say about the choice of one of several operators.

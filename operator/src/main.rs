@@ -34,7 +34,17 @@ fn reconcile(arguments: RunArguments) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    telemetry::start(settings.log_format);
+    // Dropped last: what a reconcile did at the end is traced too.
+    let _traces = match telemetry::start(&settings) {
+        Ok(traces) => traces,
+        Err(error) => {
+            eprintln!("mapa-refresh-operator: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if let Some(collector) = &settings.collector {
+        tracing::info!(%collector, "sending traces");
+    }
     match run::until_terminated(&settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

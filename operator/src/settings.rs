@@ -11,6 +11,7 @@ use mapa_refresh_crds::{MapaRefreshPolicySpec, area::Area, policy::DatabaseKind}
 use serde::Deserialize;
 
 use crate::{
+    collector::Collector,
     config_file::{ConfigError, ConfigFile},
     explain::ExplainSettings,
     listen::Listen,
@@ -161,6 +162,10 @@ pub struct RunArguments {
     /// Where /metrics, /livez and /readyz are served: :PORT on every address, ADDRESS:PORT on one, or off; default: :8080
     #[arg(long, value_name = "ADDRESS", env = "MAPA_LISTEN")]
     pub listen: Option<Listen>,
+
+    /// Collector to which traces of reconciles are sent by OTLP over HTTP, such as http://otel-collector.observability:4318; default: none
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<Collector>,
 }
 
 impl RunArguments {
@@ -190,6 +195,7 @@ impl RunArguments {
             replica_name,
             log_format,
             listen,
+            otlp_endpoint,
         } = self.clone();
         let mut runner = file.runner.settings(file.areas);
         runner.image = runner_image.or(runner.image);
@@ -215,6 +221,7 @@ impl RunArguments {
                 }),
             log_format: log_format.or(file.log_format).unwrap_or(LogFormat::Text),
             listen: listen.or(file.listen).unwrap_or_default(),
+            collector: otlp_endpoint.or(file.otlp_endpoint),
         }
     }
 }
@@ -234,6 +241,8 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// Where metrics and probes are served.
     pub listen: Listen,
+    /// Where traces are sent, if anywhere.
+    pub collector: Option<Collector>,
 }
 
 /// How one of several operators is chosen.
@@ -393,7 +402,7 @@ mod tests {
     #[test]
     fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
         let file = "{ runner: { image: f, imageOracle: fo, serviceAccountName: fs }, watchNamespaces: [f], concurrency: 3, logFormat: json, \
-                    leaderElection: { enabled: false, leaseName: fl, leaseNamespace: fn }, listen: \"127.0.0.1:1\" }";
+                    leaderElection: { enabled: false, leaseName: fl, leaseNamespace: fn }, listen: \"127.0.0.1:1\", otlpEndpoint: \"http://f:4318\" }";
         let by_file = resolved(&[], file);
         assert_eq!(by_file.runner.image.as_deref(), Some("f"));
         assert_eq!(by_file.runner.image_oracle.as_deref(), Some("fo"));
@@ -402,6 +411,8 @@ mod tests {
         assert_eq!((by_file.concurrency, by_file.log_format), (3, LogFormat::Json));
         assert_eq!(by_file.election, None);
         assert_eq!(by_file.listen.to_string(), "127.0.0.1:1");
+        let traces = |settings: &Settings| settings.collector.as_ref().map(Collector::traces);
+        assert_eq!(traces(&by_file).as_deref(), Some("http://f:4318/v1/traces"));
 
         let flags = [
             "--runner-image=a",
@@ -413,6 +424,7 @@ mod tests {
             "--replica-name=r",
             "--log-format=text",
             "--listen=off",
+            "--otlp-endpoint=https://a",
         ];
         let by_flag = resolved(&flags, file);
         assert_eq!(by_flag.runner.image.as_deref(), Some("a"));
@@ -429,6 +441,7 @@ mod tests {
             })
         );
         assert_eq!(by_flag.listen, Listen::Off);
+        assert_eq!(traces(&by_flag).as_deref(), Some("https://a/v1/traces"));
 
         let by_default = resolved(&[], "");
         assert_eq!(by_default.runner, RunnerSettings::default());
@@ -447,5 +460,6 @@ mod tests {
         let named = resolved(&["--lease-name=a", "--lease-namespace=b"], file);
         assert_eq!(named.election, None, "a name alone elects nobody");
         assert_eq!(by_default.listen, Listen::EveryAddress(8080));
+        assert_eq!(by_default.collector, None);
     }
 }

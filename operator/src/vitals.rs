@@ -10,7 +10,7 @@ use std::{
 
 use kube::runtime::controller::Action;
 use tokio::sync::watch;
-use tracing::{Instrument, info_span};
+use tracing::{Instrument, field::Empty, info_span};
 
 use crate::{
     clock::Clock,
@@ -74,13 +74,19 @@ pub async fn measured(policy: Arc<Guarded>, context: Arc<Context>) -> Result<Act
         namespace = %key.namespace,
         policy = %key.name,
         resource_version = metadata.resource_version.as_deref().unwrap_or_default(),
+        error = Empty,
+        otel.status_code = Empty,
     );
     let started = Instant::now();
     let running = context.work.begun(&key, started);
     let outcome = reconcile(Arc::clone(&policy), Arc::clone(&context))
-        .instrument(span)
+        .instrument(span.clone())
         .await;
     drop(running);
+    if let Err(error) = &outcome {
+        span.record("error", tracing::field::display(error));
+        span.record("otel.status_code", "ERROR");
+    }
     context
         .vitals
         .metrics

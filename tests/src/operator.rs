@@ -13,6 +13,7 @@ pub struct Operator {
     binary: PathBuf,
     kubeconfig: Option<PathBuf>,
     arguments: Vec<String>,
+    environment: Vec<(&'static str, String)>,
     /// Many run side by side: each is given a port that is free, unless a test says otherwise.
     listen: String,
     log: PathBuf,
@@ -33,6 +34,7 @@ impl Operator {
                 runner_image.to_owned(),
                 "--leader-elect=false".to_owned(),
             ],
+            environment: Vec::new(),
             listen: "127.0.0.1:0".to_owned(),
             log: folder.to_owned(),
             name: "operator".to_owned(),
@@ -46,6 +48,7 @@ impl Operator {
             binary,
             kubeconfig: Some(kubeconfig.to_owned()),
             arguments: vec!["run".to_owned(), "--config".to_owned(), config.display().to_string()],
+            environment: Vec::new(),
             listen: "127.0.0.1:0".to_owned(),
             log: folder.to_owned(),
             name: "operator".to_owned(),
@@ -65,6 +68,13 @@ impl Operator {
     #[must_use]
     pub fn with_argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// The same with one more environment variable.
+    #[must_use]
+    pub fn with_environment(mut self, name: &'static str, value: &str) -> Self {
+        self.environment.push((name, value.to_owned()));
         self
     }
 
@@ -98,6 +108,7 @@ impl Operator {
     pub fn start(&self) -> Result<Process> {
         let mut command = Command::new(&self.binary);
         command.args(&self.arguments).args(["--listen", &self.listen]);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(kubeconfig) = &self.kubeconfig {
             command.env("KUBECONFIG", kubeconfig);
         }

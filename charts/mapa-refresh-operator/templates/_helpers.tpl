@@ -101,6 +101,9 @@ leaderElection:
   leaseName: {{ include "mapa-refresh-operator.fullname" . }}
   leaseNamespace: {{ .Release.Namespace }}
 listen: ":{{ .Values.metrics.port }}"
+{{- with .Values.traces.endpoint }}
+otlpEndpoint: {{ . }}
+{{- end }}
 runner:
   image: {{ include "mapa-refresh-operator.image" (list . $runner.image) }}
   {{- if $runner.imageOracle.repository }}

@@ -104,6 +104,7 @@ impl World {
                 concurrency: 8,
                 election: None,
                 log_format: LogFormat::Text,
+                collector: None,
                 listen: Listen::Off,
             },
             rivals: 1,

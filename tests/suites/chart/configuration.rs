@@ -27,6 +27,10 @@ fn unusable(_: &World) {
         (write("list.yaml", b"- a\n"), "sequence"),
         (write("unknown.yaml", b"concurrency: 2\nruner: {}\n"), "runer"),
         (write("range.yaml", b"concurrency: 65\n"), "65"),
+        (
+            write("collector.yaml", b"otlpEndpoint: collector:4317\n"),
+            "otel-collector",
+        ),
     ] {
         let output = Command::new(&operator)
             .args(["run", "--config"])

@@ -53,6 +53,7 @@ fn wrong(_: &World) {
         ("concurrency=65", "/concurrency", "64"),
         ("concurrency=many", "/concurrency", "integer"),
         ("log.format=xml", "/log/format", "json"),
+        ("traces.endpoint=collector:4317", "/traces/endpoint", "http"),
         ("crds.install=yes", "/crds/install", "boolean"),
         ("metrics.port=80", "/metrics/port", "1,024"),
         (

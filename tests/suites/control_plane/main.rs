@@ -20,6 +20,7 @@ mod permissions;
 mod plugin;
 mod pods;
 mod replicas;
+mod traces;
 mod vitals;
 mod world;
 
@@ -65,6 +66,7 @@ fn trials(world: Option<&world::World>) -> Vec<Trial> {
         permissions::TESTS,
         replicas::TESTS,
         plugin::TESTS,
+        traces::TESTS,
         vitals::TESTS,
     ]
     .concat()

@@ -250,7 +250,7 @@ fn owner(world: &World) {
     let without: Vec<&Value> = all.iter().filter(|rule| !finalizers(rule)).copied().collect();
     assert_eq!(without.len() + 1, all.len());
 
-    let tenant = world.tenant_as_service_account("rbac-owner", "operator");
+    let tenant = world.tenant_as_service_account("rbac-owner", "operator", |operator| operator);
     tenant.kubectl.apply(&role("rbac-owner", &without)).unwrap();
     tenant.apply("roraima", ON_SCHEDULE_ALONE);
     let message = tenant.wait_for_condition("roraima", "Ready", "False", "CronJobRejected");

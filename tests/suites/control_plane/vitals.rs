@@ -124,7 +124,7 @@ fn older_crd(world: &World) {
     let status = older.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/status/properties");
     assert!(status.unwrap().as_object_mut().unwrap().remove("compliance").is_some());
     let other = world.beside(&older.to_string());
-    let tenant = other.tenant_as_service_account("old-crd", "operator");
+    let tenant = other.tenant_as_service_account("old-crd", "operator", |operator| operator);
     tenant
         .kubectl
         .apply(&PERMISSIONS.replace("NAMESPACE", "old-crd"))
@@ -148,7 +148,7 @@ fn older_crd(world: &World) {
 }
 
 /// What the operator reads where policies are.
-const PERMISSIONS: &str = "
+pub const PERMISSIONS: &str = "
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
 metadata: { name: operator, namespace: NAMESPACE }
@@ -165,7 +165,7 @@ subjects: [{ kind: ServiceAccount, name: operator, namespace: NAMESPACE }]
 ";
 
 fn without_permissions(world: &World) {
-    let tenant = world.tenant_as_service_account("no-rbac", "operator");
+    let tenant = world.tenant_as_service_account("no-rbac", "operator", |operator| operator);
     for resource in ["maparefreshpolicies", "cronjobs", "jobs", "pods"] {
         let line = format!("caches: waiting for {resource} in namespace no-rbac: forbidden");
         wait_for_line(&tenant, &[&line]);

@@ -134,10 +134,7 @@ impl World {
 
     /// Everything that the audit log has.
     pub fn audit_events(&self) -> Vec<Value> {
-        let log = std::fs::read(self.plane().audit_log()).unwrap();
-        log.split(|byte| *byte == b'\n')
-            .filter_map(|line| serde_json::from_slice(line).ok())
-            .collect()
+        self.plane().audit_events().unwrap()
     }
 
     /// A namespace of the test's own with an operator that watches it alone.
@@ -147,12 +144,26 @@ impl World {
 
     /// The same with further arguments for the operator.
     pub fn tenant_with(&self, namespace: &str, arguments: &[String]) -> Tenant {
-        self.kubectl().namespace(namespace).unwrap();
-        self.tenant_by(namespace, self.plane().kubeconfig(), arguments)
+        self.tenant_where(namespace, |operator| {
+            arguments
+                .iter()
+                .fold(operator, |operator, argument| operator.with_argument(argument))
+        })
     }
 
-    /// The same with an operator that may do what the namespace's service account `account`, which is made, may do: nothing yet.
-    pub fn tenant_as_service_account(&self, namespace: &str, account: &str) -> Tenant {
+    /// The same with an operator that `start` changes before its start.
+    pub fn tenant_where(&self, namespace: &str, start: impl FnOnce(Operator) -> Operator) -> Tenant {
+        self.kubectl().namespace(namespace).unwrap();
+        self.tenant_by(namespace, self.plane().kubeconfig(), start)
+    }
+
+    /// A namespace with an operator that may do what the namespace's service account `account`, which is made, may do: nothing yet.
+    pub fn tenant_as_service_account(
+        &self,
+        namespace: &str,
+        account: &str,
+        start: impl FnOnce(Operator) -> Operator,
+    ) -> Tenant {
         let kubectl = self.kubectl();
         kubectl.namespace(namespace).unwrap();
         kubectl
@@ -168,10 +179,10 @@ impl World {
             "contexts": [{ "name": "x", "context": { "cluster": "x", "user": "x" } }],
         });
         std::fs::write(&kubeconfig, text.to_string()).unwrap();
-        self.tenant_by(namespace, &kubeconfig, &[])
+        self.tenant_by(namespace, &kubeconfig, start)
     }
 
-    fn tenant_by(&self, namespace: &str, kubeconfig: &Path, arguments: &[String]) -> Tenant {
+    fn tenant_by(&self, namespace: &str, kubeconfig: &Path, start: impl FnOnce(Operator) -> Operator) -> Tenant {
         let kubectl = self.kubectl();
         let operator = Operator::new(
             self.operator.clone(),
@@ -181,9 +192,7 @@ impl World {
         )
         .named(namespace)
         .with_argument(&format!("--watch-namespace={namespace}"));
-        let operator = arguments
-            .iter()
-            .fold(operator, |operator, argument| operator.with_argument(argument));
+        let operator = start(operator);
         let process = operator.start().unwrap();
         Tenant {
             kubectl,
