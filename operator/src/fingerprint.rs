@@ -1,6 +1,6 @@
 //! Pure: compact identities, so that the caches hold records of some hundred bytes and never whole objects.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use k8s_openapi::api::{batch::v1::CronJobSpec, core::v1::PodSpec};
 use serde::Serialize;
@@ -22,6 +22,14 @@ impl Uid {
             Ok(uid) if digits.len() == 32 => Self(uid),
             _ => Self(Fingerprint::of_bytes(text.as_bytes()).0),
         }
+    }
+
+    /// A part of `whole` that is this object's own: those of many are spread evenly over it.
+    #[must_use]
+    pub fn share_of(self, whole: Duration) -> Duration {
+        // A UUID's last digits are random.
+        let [low, high, ..] = self.0.to_le_bytes();
+        whole / (1 << 16) * u32::from(u16::from_le_bytes([low, high]))
     }
 
     /// The first eight hexadecimal digits.
@@ -117,5 +125,19 @@ mod tests {
         assert_eq!(Uid::parse("6f6f0d5e-8d0b-4c4c-9b0e-6a2f0a0f5a10").short(), "6f6f0d5e");
         assert_ne!(Uid::parse("not-a-uuid"), Uid::parse("not-a-uuid-either"));
         assert_ne!(Uid::parse(""), Uid::parse("0"));
+    }
+
+    #[test]
+    fn the_shares_of_many_objects_are_spread_over_the_whole() {
+        let whole = Duration::from_secs(20);
+        let mut in_each_second = [0; 20];
+        for number in 0..10_000 {
+            let share = Uid::parse(&format!("policy {number}")).share_of(whole);
+            in_each_second[usize::try_from(share.as_secs()).unwrap()] += 1;
+        }
+        assert!(
+            in_each_second.iter().all(|count| (400..600).contains(count)),
+            "{in_each_second:?}"
+        );
     }
 }

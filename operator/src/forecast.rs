@@ -14,6 +14,9 @@ use crate::{
 /// Time after a slot by which its Job must have been created.
 pub const SLOT_GRACE: Duration = Duration::from_secs(60);
 
+/// Time after the grace within which every policy looks whether its slot was missed.
+pub const SLOT_CHECKS_WITHIN: Duration = Duration::from_secs(20);
+
 /// A run that has not ended.
 #[derive(Clone, Debug)]
 pub struct ActiveRun {
@@ -169,12 +172,15 @@ impl Forecast<'_> {
         (self.now >= due).then_some(slot)
     }
 
-    /// When it can be told next whether a slot of `task` was missed.
+    /// When to look next whether a slot of `task` was missed: when it can be told, and `later`, which differs from policy to policy up to
+    /// [`SLOT_CHECKS_WITHIN`]. Slots are at whole minutes: where nothing fires them, thousands of policies would have the same to tell at once,
+    /// and a breach of another would be told after them all.
     #[must_use]
-    pub fn next_slot_check(&self, task: TaskName) -> Option<Timestamp> {
+    pub fn next_slot_check(&self, task: TaskName, later: Duration) -> Option<Timestamp> {
         let plan = self.plan.task(task).filter(|plan| !plan.suspended)?;
-        let due = self.now.checked_sub(SLOT_GRACE).ok()?;
-        plan.schedule.next_after(due).checked_add(SLOT_GRACE).ok()
+        let wait = SLOT_GRACE + later;
+        let due = self.now.checked_sub(wait).ok()?;
+        plan.schedule.next_after(due).checked_add(wait).ok()
     }
 }
 

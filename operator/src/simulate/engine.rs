@@ -22,7 +22,7 @@ use crate::{
     extra_runs::{self, Counted, Rescue, WantedJob},
     feasibility::{Feasibility, feasibility},
     fingerprint::Uid,
-    forecast::{ActiveRun, Forecast, Outlook},
+    forecast::{ActiveRun, Forecast, Outlook, SLOT_CHECKS_WITHIN},
     observe::Run,
     outcome::{Evidence, Outcome},
     pace::{self, Pace},
@@ -292,7 +292,7 @@ impl<'a> Operator<'a> {
             .plan
             .tasks
             .iter()
-            .filter_map(|task| forecast.next_slot_check(task.name));
+            .filter_map(|task| forecast.next_slot_check(task.name, SLOT_CHECKS_WITHIN));
         let not_before = match &decision {
             Rescue::NotBefore(moment) => Some(*moment),
             Rescue::No | Rescue::Start(_) => None,
