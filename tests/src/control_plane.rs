@@ -239,6 +239,17 @@ impl ControlPlane {
         self.folder.path().join("audit.log")
     }
 
+    /// Everything that the audit log has.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn audit_events(&self) -> Result<Vec<serde_json::Value>> {
+        let log = std::fs::read(self.audit_log()).step("read the audit log")?;
+        // The last line may be half written.
+        let lines = log.split(|byte| *byte == b'\n');
+        Ok(lines.filter_map(|line| serde_json::from_slice(line).ok()).collect())
+    }
+
     fn audit_policy(&self) -> Result<PathBuf> {
         let path = self.folder.path().join("audit-policy.yaml");
         let policy = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived, ResponseStarted]\nrules: [{level: Metadata}]\n";

@@ -202,6 +202,25 @@ pub fn free_port() -> Result<u16> {
         .step("find a free port")
 }
 
+/// What the process `id` takes of the machine's memory, in MB: its own pages, and its share of those that others use too (PSS).
+///
+/// # Errors
+/// It has ended, or is another user's.
+pub fn proportional_memory(id: u32) -> Result<f64> {
+    let step = "read the process's memory";
+    let memory = std::fs::read_to_string(format!("/proc/{id}/smaps_rollup")).step(step)?;
+    let kilobytes = memory.lines().find_map(|line| {
+        line.strip_prefix("Pss:")?
+            .trim()
+            .strip_suffix(" kB")?
+            .parse::<f64>()
+            .ok()
+    });
+    kilobytes
+        .map(|kilobytes| kilobytes / 1024.0)
+        .ok_or_else(|| Error::new(step, memory))
+}
+
 /// Whether this process is root.
 #[must_use]
 pub fn is_root() -> bool {

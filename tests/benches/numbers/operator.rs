@@ -6,6 +6,7 @@ use mapa_refresh_tests::{
     control_plane::ControlPlane,
     kubectl::Kubectl,
     policy::Example,
+    process,
     wait::{self, Look},
 };
 use serde_json::{Value, json};
@@ -56,18 +57,10 @@ pub fn operator(table: &mut Table) {
         "p50 8 ms, p99 15 ms; controller-runtime p50 11 ms",
     );
 
-    let memory = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", operator.id())).unwrap();
-    let kilobytes: f64 = memory
-        .lines()
-        .find_map(|line| line.strip_prefix("Pss:"))
-        .unwrap()
-        .trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .unwrap();
+    let memory = process::proportional_memory(operator.id()).unwrap();
     table.row(
         "operator, ten policies, lease and metrics, PSS",
-        format!("{:.1} MB", kilobytes / 1024.0),
+        format!("{memory:.1} MB"),
         "10 MB; controller-runtime idle 30 MB",
     );
 }

@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use k8s_openapi::jiff::Timestamp;
 use mapa_refresh_tests::{
     helm::{chart, image_arguments},
     images,
     policy::Example,
-    progress,
+    process, progress,
     wait::{self, Look},
 };
+use serde_json::Value;
 
 use crate::{
     restricted::assert_restricted,
@@ -24,6 +26,11 @@ const NAMESPACE: &str = "in-cluster";
 const RELEASE: &str = "mapa-refresh-operator";
 /// From `helm install` to an operator that is up, on a machine that does nothing else beside the other tests.
 const INSTALLED_WITHIN: Duration = Duration::from_secs(10);
+
+/// From the API server's answer about a new policy to that about the last of its CronJobs.
+const CRON_JOBS_WITHIN: Duration = Duration::from_secs(1);
+/// What an operator that has nothing to do may take of the node's memory, in MB of PSS.
+const IDLE: f64 = 10.0;
 
 fn reconciles(world: &World) {
     let kubectl = world.kubectl();
@@ -75,6 +82,15 @@ fn reconciles(world: &World) {
         ..Example::every_minute(NAMESPACE, "roraima")
     };
     kubectl.apply(&example.manifest("")).unwrap();
+    let created = wait::until("three CronJobs", Duration::from_secs(20), || {
+        match until_cron_jobs(&world.audit_events()) {
+            Ok(took) => Look::Met(took),
+            Err(count) => Look::Saw(format!("{count}")),
+        }
+    })
+    .unwrap();
+    progress::say(&format!("policy → its three CronJobs: {:.3} s", created.as_secs_f64()));
+    assert!(created < CRON_JOBS_WITHIN, "{created:?}");
     wait::until("the policy to be Ready", Duration::from_secs(60), || {
         let reason = r#"jsonpath={.status.conditions[?(@.type=="Ready")].reason}"#;
         match run(&["get", "mapa-refresh", "roraima", "-o", reason]) {
@@ -98,8 +114,62 @@ fn reconciles(world: &World) {
     )
     .unwrap();
     run(&["delete", "mapa-refresh", "roraima"]).unwrap();
+    let operators = run(&[
+        "get",
+        "pods",
+        "-l",
+        "app.kubernetes.io/name=mapa-refresh-operator",
+        "-o",
+        "json",
+    ]);
+    are_small_and_nobody(&operators.unwrap());
     helm.run(["test", RELEASE, "--namespace", NAMESPACE, "--timeout=180s"])
         .unwrap();
     assert_eq!(run(&["get", "mapa-refresh", "-o", "name"]).unwrap(), "");
     helm.run(["uninstall", RELEASE, "--namespace", NAMESPACE]).unwrap();
+}
+
+/// How long the operator took from the policy to its third CronJob, by the API server's own words; else how many there are.
+fn until_cron_jobs(events: &[Value]) -> Result<Duration, usize> {
+    let created = |resource: &str| -> Vec<Timestamp> {
+        let of_it = events.iter().filter(|event| {
+            event["objectRef"]["namespace"] == NAMESPACE
+                && event["objectRef"]["resource"] == resource
+                && event["responseStatus"]["code"] == 201
+        });
+        of_it
+            .filter_map(|event| event["stageTimestamp"].as_str()?.parse().ok())
+            .collect()
+    };
+    let (policies, cron_jobs) = (created("maparefreshpolicies"), created("cronjobs"));
+    match (policies.first(), cron_jobs.get(2)) {
+        (Some(policy), Some(last)) => Ok(Duration::try_from(last.duration_since(*policy)).unwrap_or_default()),
+        _ => Err(cron_jobs.len()),
+    }
+}
+
+/// Asserts of the processes of kubectl's `list` of pods what only the node knows: how much memory they take, and as whom they run.
+fn are_small_and_nobody(list: &str) {
+    let list: Value = serde_json::from_str(list).unwrap();
+    let pods = list["items"].as_array().unwrap();
+    assert_eq!(pods.len(), 2, "{list}");
+    for pod in pods {
+        let container = pod["status"]["containerStatuses"][0]["containerID"].as_str().unwrap();
+        let id = process_of(container.trim_start_matches("containerd://")).unwrap();
+        let memory = process::proportional_memory(id).unwrap();
+        let name = &pod["metadata"]["name"];
+        progress::say(&format!("{name}, idle: {memory:.1} MB PSS"));
+        assert!(memory < IDLE, "{name}: {memory:.1} MB");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let users = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
+        assert!(users.split_whitespace().all(|user| user == "65532"), "{users}");
+    }
+}
+
+/// The process of a container: its cgroup has the container's name.
+fn process_of(container: &str) -> Option<u32> {
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    processes
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+        .find(|id| std::fs::read_to_string(format!("/proc/{id}/cgroup")).is_ok_and(|groups| groups.contains(container)))
 }

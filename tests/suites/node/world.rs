@@ -93,6 +93,11 @@ impl World {
         self.0.plane.kubectl()
     }
 
+    /// Everything that the audit log has.
+    pub fn audit_events(&self) -> Vec<Value> {
+        self.0.plane.audit_events().unwrap()
+    }
+
     /// Ends the controller-manager: no slot fires, and no Job gets a pod, of any tenant.
     pub fn stop_controller_manager(&self) {
         self.0.plane.stop_controller_manager();
