@@ -7,15 +7,22 @@ use mapa_refresh_crds::{policy::TaskName, status::TaskStatus};
 
 use crate::{
     feasibility::Feasibility,
+    fingerprint::Uid,
     pace::Pace,
     validate::{Plan, TaskPlan},
 };
 
-/// Time after a slot by which its Job must have been created.
-pub const SLOT_GRACE: Duration = Duration::from_secs(60);
+/// Time after a slot by which its Job must have been created, at least.
+const SHORTEST_SLOT_GRACE: Duration = Duration::from_secs(60);
+/// The same, at most.
+pub const LONGEST_SLOT_GRACE: Duration = Duration::from_secs(80);
 
-/// Time after the grace within which every policy looks whether its slot was missed.
-pub const SLOT_CHECKS_WITHIN: Duration = Duration::from_secs(20);
+/// Time after a slot of the policy `uid` by which its Job must have been created. Slots are at whole minutes: where nothing fires them,
+/// thousands of policies would have the same to tell in one second, and a breach of another would be told after them all.
+#[must_use]
+pub fn slot_grace(uid: Uid) -> Duration {
+    SHORTEST_SLOT_GRACE + uid.share_of(LONGEST_SLOT_GRACE - SHORTEST_SLOT_GRACE)
+}
 
 /// A run that has not ended.
 #[derive(Clone, Debug)]
@@ -41,6 +48,8 @@ pub struct Forecast<'a> {
     pub active: &'a [ActiveRun],
     /// The slots of the Jobs that exist.
     pub slots: &'a [(TaskName, Timestamp)],
+    /// Time after a slot by which its Job must have been created.
+    pub slot_grace: Duration,
     /// The time.
     pub now: Timestamp,
 }
@@ -138,7 +147,7 @@ impl Forecast<'_> {
     /// The next slot whose Job is still to come: one that passed less than the grace ago counts.
     fn next_slot(&self, plan: &TaskPlan, status: &TaskStatus) -> Timestamp {
         let last = plan.schedule.last_until(self.now);
-        let is_pending = self.now < last.checked_add(SLOT_GRACE).unwrap_or(last)
+        let is_pending = self.now < last.checked_add(self.slot_grace).unwrap_or(last)
             && status.schedule_since.as_ref().is_some_and(|since| since.0 < last)
             && self.newest_slot(status).is_none_or(|newest| newest < last);
         if is_pending {
@@ -168,19 +177,16 @@ impl Forecast<'_> {
         let began = status.schedule_since.as_ref().map(|since| since.0)?;
         let last = self.newest_slot(status).map_or(began, |newest| newest.max(began));
         let slot = plan.schedule.next_after(last);
-        let due = slot.checked_add(SLOT_GRACE).ok()?;
+        let due = slot.checked_add(self.slot_grace).ok()?;
         (self.now >= due).then_some(slot)
     }
 
-    /// When to look next whether a slot of `task` was missed: when it can be told, and `later`, which differs from policy to policy up to
-    /// [`SLOT_CHECKS_WITHIN`]. Slots are at whole minutes: where nothing fires them, thousands of policies would have the same to tell at once,
-    /// and a breach of another would be told after them all.
+    /// When it can be told next whether a slot of `task` was missed.
     #[must_use]
-    pub fn next_slot_check(&self, task: TaskName, later: Duration) -> Option<Timestamp> {
+    pub fn next_slot_check(&self, task: TaskName) -> Option<Timestamp> {
         let plan = self.plan.task(task).filter(|plan| !plan.suspended)?;
-        let wait = SLOT_GRACE + later;
-        let due = self.now.checked_sub(wait).ok()?;
-        plan.schedule.next_after(due).checked_add(wait).ok()
+        let due = self.now.checked_sub(self.slot_grace).ok()?;
+        plan.schedule.next_after(due).checked_add(self.slot_grace).ok()
     }
 }
 

@@ -9,7 +9,7 @@ use mapa_refresh_crds::{
 
 use crate::{
     conditions::Verdict,
-    forecast::{Forecast, Outlook, SLOT_GRACE, after},
+    forecast::{Forecast, Outlook, after},
     records::Trouble,
 };
 
@@ -97,7 +97,7 @@ fn first_that_applies(
             format!(
                 "{until}; {task} had a slot at {slot} and {} s later no Job: look whether kube-controller-manager runs, whether another Job has \
                  the name <cronjob>-{}, and at the quota of the namespace",
-                SLOT_GRACE.as_secs(),
+                forecast.slot_grace.as_secs(),
                 slot.as_second().div_euclid(60)
             ),
         ));

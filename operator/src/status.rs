@@ -22,7 +22,7 @@ use crate::{
     extra_runs::{self, Rescue, WantedJob},
     feasibility,
     fingerprint::Uid,
-    forecast::{ActiveRun, Forecast, Outlook, SLOT_CHECKS_WITHIN},
+    forecast::{ActiveRun, Forecast, Outlook, slot_grace},
     observe::Run,
     outcome::{Found, Outcome, Progress, Trust, progress},
     pace,
@@ -248,6 +248,7 @@ fn judge(
         recent_start_seconds: &starts,
         active: &seen.active,
         slots: &slots,
+        slot_grace: slot_grace(Uid::parse(policy.metadata.uid.as_deref().unwrap_or_default())),
         now,
     };
     let documents: Vec<TaskName> = compliance::judged(&tasks).map(|task| task.name).collect();
@@ -256,13 +257,7 @@ fn judge(
         .iter()
         .filter(|task| task.name.is_data_task() || documents.contains(&task.name))
         .find_map(|task| Some((task.name, forecast.missed_slot(task.name)?)));
-    let uid = Uid::parse(policy.metadata.uid.as_deref().unwrap_or_default());
-    let later = uid.share_of(SLOT_CHECKS_WITHIN);
-    look_again.extend(
-        plan.tasks
-            .iter()
-            .filter_map(|task| forecast.next_slot_check(task.name, later)),
-    );
+    look_again.extend(plan.tasks.iter().filter_map(|task| forecast.next_slot_check(task.name)));
     look_again.extend(
         forecast
             .healthy()

@@ -59,6 +59,7 @@ impl Scene {
             recent_start_seconds: &[3; 3],
             active: &self.active,
             slots: &self.slots,
+            slot_grace: Duration::from_secs(60),
             now: self.at(second),
         }
     }

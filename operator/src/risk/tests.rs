@@ -70,6 +70,7 @@ impl Scene {
                 recent_start_seconds: &[3; 3],
                 active: &self.active,
                 slots: &[],
+                slot_grace: std::time::Duration::from_secs(60),
                 now: self.now,
             },
             documents: &DOCUMENTS,

@@ -22,7 +22,7 @@ use crate::{
     extra_runs::{self, Counted, Rescue, WantedJob},
     feasibility::{Feasibility, feasibility},
     fingerprint::Uid,
-    forecast::{ActiveRun, Forecast, Outlook, SLOT_CHECKS_WITHIN},
+    forecast::{ActiveRun, Forecast, LONGEST_SLOT_GRACE, Outlook},
     observe::Run,
     outcome::{Evidence, Outcome},
     pace::{self, Pace},
@@ -276,6 +276,7 @@ impl<'a> Operator<'a> {
             recent_start_seconds: &self.status.recent_start_seconds,
             active: &self.active,
             slots: &slots,
+            slot_grace: LONGEST_SLOT_GRACE,
             now,
         };
         let outlook = Outlook {
@@ -292,7 +293,7 @@ impl<'a> Operator<'a> {
             .plan
             .tasks
             .iter()
-            .filter_map(|task| forecast.next_slot_check(task.name, SLOT_CHECKS_WITHIN));
+            .filter_map(|task| forecast.next_slot_check(task.name));
         let not_before = match &decision {
             Rescue::NotBefore(moment) => Some(*moment),
             Rescue::No | Rescue::Start(_) => None,
