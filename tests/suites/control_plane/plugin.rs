@@ -14,6 +14,7 @@ use std::{
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use mapa_refresh_tests::{
     cargo,
+    policy::Example,
     process::Process,
     wait::{self, Look},
 };
@@ -111,7 +112,12 @@ fn started(world: &World, tenant: &Tenant, arguments: &[&str]) -> std::process::
 }
 
 fn published(tenant: &Tenant) {
-    tenant.apply("roraima", ON_SCHEDULE_ALONE);
+    // With an interval of the limit's length the next slot may be too late already, which depends on the minute in which the test begins.
+    let example = Example {
+        interval_minutes: 20,
+        ..tenant.example("roraima")
+    };
+    tenant.kubectl.apply(&example.manifest(ON_SCHEDULE_ALONE)).unwrap();
     tenant.wait_for_condition("roraima", "Ready", "True", "Reconciled");
     pods::run_all(tenant, "1");
     tenant.wait_for_condition("roraima", "Compliant", "True", "Fresh");
