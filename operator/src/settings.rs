@@ -62,8 +62,8 @@ Examples:
 The operator's own engine decides on rescues and counts the breaches, under a virtual clock. The world is simulated: a CronJob controller that
 misses no slot, runners that try again as theirs do, failures that are independent of each other, and nothing that fails for good.
 
-Exit codes: 0 every policy has fewer than one breach a year; 1 one has more; 2 one is not valid or can never publish (stderr names
-each field and what to write), or the file or an argument is of no use.";
+Exit codes: 0 every policy has fewer than one breach and fewer than one day with a breach a year; 1 one has more; 2 one is not valid or can
+never publish (stderr names each field and what to write), or the file or an argument is of no use.";
 
 const SELF_TEST_EXAMPLES: &str = "\
 Examples:

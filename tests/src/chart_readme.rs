@@ -21,12 +21,14 @@ and what its status means is in the repository's README.
 ## Install
 
 ```console
-$ helm install mapa-refresh-operator charts/mapa-refresh-operator --namespace mapa-system --create-namespace
+$ helm install mapa-refresh-operator charts/mapa-refresh-operator --namespace mapa-system --create-namespace \\
+    --set image.repository=registry.example/mapa-refresh-operator --set runner.image.repository=registry.example/mapa-job-runner
 $ kubectl -n mapa-system rollout status deployment/mapa-refresh-operator
 $ helm test mapa-refresh-operator --namespace mapa-system
 ```
 
-Kubernetes 1.33 or later, and helm 4 (tested with 4.3.1). The operator runs under Pod Security `restricted` and so do the pods that it makes; it reads no Secret.
+The repository's README says how to build the images, and what comes next: a first policy, an upgrade, another installation of the
+CustomResourceDefinition. Kubernetes 1.33 or later, and helm 4 (tested with 4.3.1). The operator runs under Pod Security `restricted` and so do the pods that it makes; it reads no Secret.
 
 - **Some namespaces only**: `--set 'watchNamespaces={radar,radar-ac}'` makes Roles there and no ClusterRole. The CustomResourceDefinition is the cluster's in any
   case: install it once and set `crds.install=false` elsewhere.

@@ -101,6 +101,7 @@ pub fn alerts_table(rules: &str) -> Result<String> {
                 .ok_or_else(|| Error::new(STEP, format!("an alert has no {}", path.join("."))))
         };
         let summary = field(&["annotations", "summary"])?
+            .replace("The policy {{ $labels.namespace }}/{{ $labels.policy }}", "A policy")
             .replace("{{ $labels.namespace }}/{{ $labels.policy }}", "a policy")
             .replace("{{ $labels.resource }}", "a resource");
         let (name, severity, after) = (field(&["alert"])?, field(&["labels", "severity"])?, field(&["for"])?);
@@ -121,6 +122,27 @@ mod tests {
         assert_eq!(
             (found[0].help.as_str(), found[0].series()),
             ("Some help.", vec!["a_b_total".to_owned()])
+        );
+    }
+
+    #[test]
+    fn a_summary_speaks_of_a_policy_where_the_alert_names_one() {
+        let rules = serde_json::json!({ "groups": [{ "rules": [
+            { "alert": "A", "for": "1m", "labels": { "severity": "warning" }, "annotations": {
+                "summary": "The policy {{ $labels.namespace }}/{{ $labels.policy }} waits.",
+            } },
+            { "alert": "B", "for": "2m", "labels": { "severity": "critical" }, "annotations": {
+                "summary": "The map of {{ $labels.namespace }}/{{ $labels.policy }} waits for {{ $labels.resource }}.",
+            } },
+        ] }] });
+        let table = alerts_table(&rules.to_string()).unwrap();
+        let rows: Vec<&str> = table.lines().skip(2).collect();
+        assert_eq!(
+            rows,
+            [
+                "| `A` | warning | 1m | A policy waits. |",
+                "| `B` | critical | 2m | The map of a policy waits for a resource. |",
+            ]
         );
     }
 

@@ -101,7 +101,7 @@ const TABLE: &[(&str, FaultClass, &str)] = &[
     (
         "NOPERM",
         FaultClass::Permanent,
-        "the user needs EVAL and read and write access to the prefix's keys",
+        "the user needs EVAL and read and write access to the prefix's keys; behind Sentinels also ROLE",
     ),
     ("DENIED", FaultClass::Permanent, "the cache is in protected mode"),
     (

@@ -22,7 +22,7 @@ use mapa_refresh_job_runner::{
 use redis::Commands;
 use serde_json::{Value, json};
 
-use crate::world::{CACHE_PASSWORD, World, generation};
+use crate::world::{World, generation};
 
 const VIEW: &str = "refresh-mv-portal";
 const MAP: &str = "refresh-mapa-cache";
@@ -518,26 +518,8 @@ fn renamed_columns_are_read_and_missing_ones_are_named() {
 #[test]
 fn the_cache_user_of_the_readme_has_what_every_task_needs() {
     let world = refreshed();
-    let readme = include_str!("../../../README.md");
-    let line = readme
-        .lines()
-        .find(|line| line.starts_with("ACL SETUSER mapa-refresh "))
-        .unwrap();
-    let words = line
-        .split_whitespace()
-        .skip(1)
-        .map(|word| word.replace("PASSWORD", CACHE_PASSWORD));
-    redis::cmd("ACL")
-        .arg(words.collect::<Vec<_>>())
-        .exec(&mut world.cache())
-        .unwrap();
     let url = format!("redis://127.0.0.1:{}", world.redis.port());
-    let keys = [
-        ("url", url.as_str()),
-        ("username", "mapa-refresh"),
-        ("password", CACHE_PASSWORD),
-    ];
-    world.secret("cache", &keys);
+    world.use_the_readmes_cache_user(&url);
     for task in [MAP, STATISTICS, MAP, "health-check"] {
         world.succeed(task);
     }

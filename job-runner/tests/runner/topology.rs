@@ -204,6 +204,24 @@ fn sentinels_that_ask_for_a_password_get_their_own() {
 }
 
 #[test]
+fn the_cache_user_of_the_readme_serves_behind_sentinels_once_it_may_ask_for_the_role() {
+    let world = refreshed();
+    let sentinel = Redis::sentinel("mapa", world.redis.port(), CACHE_PASSWORD, "");
+    world.use_the_readmes_cache_user(&format!("redis+sentinel://127.0.0.1:{}/mapa", sentinel.port()));
+    let error = world.runner(MAP).run().failure(2);
+    assert_eq!(error.code, "NOPERM", "{error:?}");
+    assert!(error.message.contains("behind Sentinels also ROLE"), "{error:?}");
+
+    redis::cmd("ACL")
+        .arg(&["SETUSER", "mapa-refresh", "+role"])
+        .exec(&mut world.cache())
+        .unwrap();
+    for task in [MAP, STATISTICS, MAP, "health-check"] {
+        world.succeed(task);
+    }
+}
+
+#[test]
 fn a_redis_cluster_keeps_the_keys_of_a_task_in_one_slot() {
     let world = refreshed();
     let nodes = cluster(|_| Vec::new());

@@ -122,6 +122,29 @@ impl Site {
         connection
     }
 
+    /// Makes the cache's user that the README defines, and has the Secret log in as that one.
+    pub fn use_the_readmes_cache_user(&self, cache_url: &str) {
+        let readme = include_str!("../../../README.md");
+        let line = readme
+            .lines()
+            .find(|line| line.starts_with("ACL SETUSER mapa-refresh "))
+            .unwrap();
+        let words = line
+            .split_whitespace()
+            .skip(1)
+            .map(|word| word.replace("PASSWORD", CACHE_PASSWORD));
+        redis::cmd("ACL")
+            .arg(words.collect::<Vec<_>>())
+            .exec(&mut self.cache())
+            .unwrap();
+        let keys = [
+            ("url", cache_url),
+            ("username", "mapa-refresh"),
+            ("password", CACHE_PASSWORD),
+        ];
+        self.secret("cache", &keys);
+    }
+
     pub fn document(&self, key: &str) -> Option<Value> {
         let text: Option<String> = self.cache().get(key).unwrap();
         text.map(|text| serde_json::from_str(&text).unwrap())
