@@ -13,9 +13,9 @@ use crate::{
 };
 
 /// Time after a slot by which its Job must have been created, at least.
-const SHORTEST_SLOT_GRACE: Duration = Duration::from_secs(60);
+const SHORTEST_SLOT_GRACE: Duration = Duration::from_secs(40);
 /// The same, at most.
-pub const LONGEST_SLOT_GRACE: Duration = Duration::from_secs(80);
+pub const LONGEST_SLOT_GRACE: Duration = Duration::from_secs(60);
 
 /// Time after a slot of the policy `uid` by which its Job must have been created. Slots are at whole minutes: where nothing fires them,
 /// thousands of policies would have the same to tell in one second, and a breach of another would be told after them all.
