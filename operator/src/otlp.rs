@@ -1,12 +1,16 @@
 //! Traces of reconciles, sent to a collector by OTLP over HTTP.
 //!
 //! A reconcile is a trace, and each request that it makes to the API server a span of it. What the field's conventions have as environment
-//! variables holds here too: `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER` and
-//! `OTEL_BSP_*`.
+//! variables holds here too: `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_EXPORTER_OTLP_CERTIFICATE`, `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`,
+//! `OTEL_TRACES_SAMPLER` and `OTEL_BSP_*`.
 
 use std::{
     fmt,
-    sync::atomic::{AtomicBool, Ordering},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -22,6 +26,10 @@ use opentelemetry::{KeyValue, trace::TracerProvider as _};
 use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{ExporterBuildError, Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 use tracing::{Metadata, info, level_filters::LevelFilter, warn};
 use tracing_subscriber::{
     Layer,
@@ -37,6 +45,12 @@ const SERVICE: &str = "mapa-refresh-operator";
 /// What traces begin at, and the requests within them.
 const OURS: &str = env!("CARGO_CRATE_NAME");
 const REQUESTS: &str = "kube_client";
+/// Files with the authorities that a collector's certificate is checked by, instead of the public ones; the first that is set holds
+/// (OpenTelemetry Protocol Exporter, Certificate File).
+const AUTHORITIES: [&str; 2] = [
+    "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_CERTIFICATE",
+];
 /// Longest that a collector may take for one batch.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// Longest that the process waits at its end for the last batch.
@@ -53,6 +67,14 @@ pub enum OtlpError {
     /// No TLS.
     #[error("could not set up TLS for traces: {0}")]
     Tls(#[source] rustls::Error),
+    /// The file of authorities is none.
+    #[error("could not read the collector's authorities (OTEL_EXPORTER_OTLP_CERTIFICATE) from {}: {reason}", path.display())]
+    Authorities {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// An environment variable of OpenTelemetry is wrong.
     #[error("could not set up traces (look at the environment's OTEL_ variables): {0}")]
     Exporter(#[source] ExporterBuildError),
@@ -136,12 +158,17 @@ impl Sender {
             .enable_all()
             .build()
             .map_err(OtlpError::Runtime)?;
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
-            .map_err(OtlpError::Tls)?
-            .https_or_http()
-            .enable_http1()
-            .build();
+        let connector = HttpsConnectorBuilder::new();
+        let named = AUTHORITIES
+            .iter()
+            .find_map(|name| std::env::var_os(name).filter(|path| !path.is_empty()));
+        let connector = match named {
+            Some(path) => connector.with_tls_config(trusting(Path::new(&path))?),
+            None => connector
+                .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
+                .map_err(OtlpError::Tls)?,
+        };
+        let connector = connector.https_or_http().enable_http1().build();
         // Between two batches nobody would see that a connection ended.
         let client = Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(0)
@@ -184,6 +211,26 @@ impl Sender {
     }
 }
 
+/// TLS with servers whose certificate is from one of the authorities in the PEM file at `path`.
+fn trusting(path: &Path) -> Result<ClientConfig, OtlpError> {
+    let wrong = |reason: String| OtlpError::Authorities {
+        path: path.to_owned(),
+        reason,
+    };
+    let mut authorities = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))? {
+        let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
+        authorities.add(certificate).map_err(|error| wrong(error.to_string()))?;
+    }
+    if authorities.is_empty() {
+        return Err(wrong("it has no certificate in PEM".to_owned()));
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(OtlpError::Tls)?;
+    Ok(config.with_root_certificates(authorities).with_no_client_auth())
+}
+
 fn refusal(status: StatusCode) -> String {
     let remedy = match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "; its credentials are OTEL_EXPORTER_OTLP_HEADERS",
@@ -212,5 +259,31 @@ impl HttpClient for Sender {
         let outcome = self.runtime.block_on(self.send(request));
         self.tell(&outcome);
         outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_authorities_that_is_none_is_named_with_what_is_wrong() {
+        let folder = tempfile::tempdir().unwrap();
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for (name, content, why) in [
+            ("absent.pem", None, ""),
+            ("empty.pem", Some("no certificate\n"), "no certificate in PEM"),
+            ("broken.pem", Some(broken), "invalid"),
+        ] {
+            let path = folder.path().join(name);
+            if let Some(content) = content {
+                std::fs::write(&path, content).unwrap();
+            }
+            let said = trusting(&path).unwrap_err().to_string();
+            assert!(
+                said.contains("OTEL_EXPORTER_OTLP_CERTIFICATE") && said.contains(name) && said.contains(why),
+                "{said}"
+            );
+        }
     }
 }

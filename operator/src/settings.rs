@@ -28,7 +28,7 @@ const LEASE_NAME: &str = "mapa-refresh-operator";
 const EXAMPLES: &str = "\
 Examples:
   # Watch every namespace of the cluster that kubectl talks to
-  mapa-refresh-operator run --runner-image ghcr.io/radar-dev/mapa-job-runner:0.1.0
+  mapa-refresh-operator run --runner-image registry.example/mapa-job-runner:0.1.0
 
   # Watch two namespaces only, with logs for a collector
   mapa-refresh-operator run --runner-image IMAGE --watch-namespace radar --watch-namespace radar-ac --log-format json

@@ -1,6 +1,6 @@
 //! Pure: how a policy stands at a moment, from what its status said when it was written.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
@@ -115,20 +115,20 @@ pub struct Facts {
     schedules: Vec<Schedule>,
 }
 
-/// A policy at a moment, as programs read it.
+/// A policy at a moment, as programs read it: of thousands, no text is there twice.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Standing {
+pub struct Standing<'a> {
     /// Namespace.
-    pub namespace: String,
+    pub namespace: &'a str,
     /// Name.
-    pub name: String,
+    pub name: &'a str,
     /// `Compliant`, or Unknown where what the status says cannot be known any more.
     pub compliant: Word,
     /// Why, as one word.
-    pub reason: String,
+    pub reason: Cow<'a, str>,
     /// Why, as a sentence.
-    pub message: String,
+    pub message: Cow<'a, str>,
     /// Age of what the public sees now, downstream caches included.
     pub data_age_seconds: Option<i64>,
     /// Oldest that it may be.
@@ -150,11 +150,11 @@ pub struct Standing {
     /// Whether the schedule is stopped.
     pub suspended: bool,
     /// The condition Ready.
-    pub ready: Option<Said>,
+    pub ready: Option<&'a Said>,
     /// The condition AtRisk.
-    pub at_risk: Option<Said>,
+    pub at_risk: Option<&'a Said>,
     /// The condition Feasible.
-    pub feasible: Option<Said>,
+    pub feasible: Option<&'a Said>,
     /// The oldest last success among the data tasks.
     pub last_success_time: Option<String>,
     /// Retries of the tasks' last runs.
@@ -294,11 +294,16 @@ impl Facts {
         (self.namespace.clone(), self.name.clone())
     }
 
-    /// `Compliant` as it can be known at `now`: True that has outlived its proof is Unknown.
-    fn compliant_at(&self, now: Timestamp) -> Said {
+    /// `Compliant` as it can be known at `now`, with its reason and its message: True that has outlived its proof is Unknown.
+    fn compliant_at(&self, now: Timestamp) -> (Word, Cow<'_, str>, Cow<'_, str>) {
+        let Said {
+            status,
+            reason,
+            message,
+        } = &self.compliant;
         let proved = self.compliant_until.is_some_and(|until| now <= until);
-        if self.compliant.status != Word::True || proved {
-            return self.compliant.clone();
+        if *status != Word::True || proved {
+            return (*status, reason.into(), message.into());
         }
         let message = match self.compliant_until {
             Some(until) => format!(
@@ -308,21 +313,21 @@ impl Facts {
             None => "the status says True without saying until when, which the operator never does: who wrote it?"
                 .to_owned(),
         };
-        Said::unknown(OUTLIVED, message)
+        (Word::Unknown, OUTLIVED.into(), message.into())
     }
 
     /// The policy at `now`.
     #[must_use]
-    pub fn at(&self, now: Timestamp) -> Standing {
-        let compliant = self.compliant_at(now);
+    pub fn at(&self, now: Timestamp) -> Standing<'_> {
+        let (compliant, reason, message) = self.compliant_at(now);
         let next_run = self.schedules.iter().map(|schedule| schedule.next_after(now)).min();
         let text = |moment: Option<Timestamp>| moment.map(|moment| moment.to_string());
         Standing {
-            namespace: self.namespace.clone(),
-            name: self.name.clone(),
-            compliant: compliant.status,
-            reason: compliant.reason,
-            message: compliant.message,
+            namespace: &self.namespace,
+            name: &self.name,
+            compliant,
+            reason,
+            message,
             data_age_seconds: self
                 .data_as_of
                 .map(|as_of| (now.as_second() - as_of.as_second()).saturating_add(self.downstream_seconds)),
@@ -335,9 +340,9 @@ impl Facts {
             next_run_in_seconds: next_run.map(|next| next.as_second() - now.as_second()),
             interval_minutes: self.interval_minutes,
             suspended: self.suspended,
-            ready: self.ready.clone(),
-            at_risk: self.at_risk.clone(),
-            feasible: self.feasible.clone(),
+            ready: self.ready.as_ref(),
+            at_risk: self.at_risk.as_ref(),
+            feasible: self.feasible.as_ref(),
             last_success_time: text(self.last_success),
             retries: self.retries,
             consecutive_failures: self.consecutive_failures,
@@ -347,18 +352,19 @@ impl Facts {
     }
 }
 
-impl Standing {
+impl Standing<'_> {
     /// What there is to say against the policy: why it is not compliant, else what is wrong all the same.
     #[must_use]
-    pub fn why_not(&self) -> Option<(String, &str)> {
+    pub fn why_not(&self) -> Option<(Cow<'_, str>, &str)> {
         if self.compliant != Word::True {
-            return Some((self.reason.clone(), &self.message));
+            return Some((self.reason.as_ref().into(), &self.message));
         }
-        let not_ready = self.ready.as_ref().filter(|ready| ready.status == Word::False);
-        let at_risk = self.at_risk.as_ref().filter(|risk| risk.status == Word::True);
+        let not_ready = self.ready.filter(|ready| ready.status == Word::False);
+        let at_risk = self.at_risk.filter(|risk| risk.status == Word::True);
         not_ready
             .map(|ready| (format!("not ready, {}", ready.reason), ready.message.as_str()))
             .or_else(|| at_risk.map(|risk| (format!("at risk, {}", risk.reason), risk.message.as_str())))
+            .map(|(reason, message)| (reason.into(), message))
     }
 }
 
@@ -390,17 +396,23 @@ mod tests {
         })
     }
 
-    fn stands(listed: &Listed, now: &str) -> Standing {
-        Facts::of(listed, at(now)).at(at(now))
+    /// What `look` finds of the policy at `now`.
+    fn stands<T>(listed: &Listed, now: &str, look: impl FnOnce(&Standing<'_>) -> T) -> T {
+        look(&Facts::of(listed, at(now)).at(at(now)))
+    }
+
+    fn word(standing: &Standing<'_>) -> Word {
+        standing.compliant
     }
 
     #[test]
     fn compliant_true_past_its_proof_is_unknown_and_not_a_second_earlier() {
         let policy = listed(json!({}), fresh());
-        assert_eq!(stands(&policy, "2026-11-23T10:30:00Z").compliant, Word::True);
-        let silent = stands(&policy, "2026-11-23T10:30:01Z");
-        assert_eq!((silent.compliant, silent.reason.as_str()), (Word::Unknown, OUTLIVED));
-        assert_eq!(silent.data_age_seconds, Some(1_801));
+        assert_eq!(stands(&policy, "2026-11-23T10:30:00Z", word), Word::True);
+        stands(&policy, "2026-11-23T10:30:01Z", |silent| {
+            assert_eq!((silent.compliant, silent.reason.as_ref()), (Word::Unknown, OUTLIVED));
+            assert_eq!(silent.data_age_seconds, Some(1_801));
+        });
     }
 
     #[test]
@@ -408,20 +420,22 @@ mod tests {
         let mut unproved = fresh();
         unproved.as_object_mut().unwrap().remove("compliantUntil");
         assert_eq!(
-            stands(&listed(json!({}), unproved), "2026-11-23T10:01:00Z").compliant,
+            stands(&listed(json!({}), unproved), "2026-11-23T10:01:00Z", word),
             Word::Unknown
         );
         let lowered = listed(json!({ "maxDataAgeMinutes": 15 }), fresh());
-        assert_eq!(stands(&lowered, "2026-11-23T10:15:00Z").compliant, Word::True);
-        assert_eq!(stands(&lowered, "2026-11-23T10:15:01Z").compliant, Word::Unknown);
+        assert_eq!(stands(&lowered, "2026-11-23T10:15:00Z", word), Word::True);
+        assert_eq!(stands(&lowered, "2026-11-23T10:15:01Z", word), Word::Unknown);
     }
 
     #[test]
     fn false_stays_false_whatever_the_time() {
         let mut late = fresh();
         late["conditions"][0]["status"] = "False".into();
-        let standing = stands(&listed(json!({}), late), "2026-11-23T18:00:00Z");
-        assert_eq!(standing.compliant, Word::False);
+        assert_eq!(
+            stands(&listed(json!({}), late), "2026-11-23T18:00:00Z", word),
+            Word::False
+        );
     }
 
     #[test]
@@ -429,41 +443,45 @@ mod tests {
         let mut status = fresh();
         status["compliantUntil"] = "2026-11-23T10:25:00Z".into();
         let policy = listed(json!({ "downstreamCacheSeconds": 300 }), status);
-        let last = stands(&policy, "2026-11-23T10:25:00Z");
-        assert_eq!(
-            (last.compliant, last.data_age_seconds, last.limit_seconds),
-            (Word::True, Some(1_800), 1_800)
-        );
-        assert_eq!(stands(&policy, "2026-11-23T10:25:01Z").compliant, Word::Unknown);
+        stands(&policy, "2026-11-23T10:25:00Z", |last| {
+            assert_eq!(
+                (last.compliant, last.data_age_seconds, last.limit_seconds),
+                (Word::True, Some(1_800), 1_800)
+            );
+        });
+        assert_eq!(stands(&policy, "2026-11-23T10:25:01Z", word), Word::Unknown);
     }
 
     #[test]
     fn what_the_operator_never_saw_and_what_nobody_understands_is_unknown() {
-        let new = stands(&listed(json!({}), json!({})), "2026-11-23T10:00:00Z");
-        assert_eq!((new.compliant, new.reason.as_str()), (Word::Unknown, NOT_RECONCILED));
-        let broken = stands(
-            &listed(json!({ "intervalMinutes": "x" }), fresh()),
-            "2026-11-23T10:00:00Z",
-        );
-        assert_eq!((broken.compliant, broken.reason.as_str()), (Word::Unknown, UNDECODABLE));
+        let now = "2026-11-23T10:00:00Z";
+        stands(&listed(json!({}), json!({})), now, |new| {
+            assert_eq!((new.compliant, new.reason.as_ref()), (Word::Unknown, NOT_RECONCILED));
+        });
+        stands(&listed(json!({ "intervalMinutes": "x" }), fresh()), now, |broken| {
+            assert_eq!((broken.compliant, broken.reason.as_ref()), (Word::Unknown, UNDECODABLE));
+        });
     }
 
     #[test]
     fn the_next_run_is_the_earliest_slot_of_any_task_and_none_while_suspended() {
-        let policy = listed(json!({}), fresh());
-        let standing = stands(&policy, "2026-11-23T10:00:00Z");
-        let seconds = standing.next_run_in_seconds.unwrap();
-        assert!((1..=600).contains(&seconds), "{seconds}");
+        let now = "2026-11-23T10:00:00Z";
+        stands(&listed(json!({}), fresh()), now, |standing| {
+            let seconds = standing.next_run_in_seconds.unwrap();
+            assert!((1..=600).contains(&seconds), "{seconds}");
+        });
         let suspended = listed(json!({ "suspend": true, "suspendReason": "works" }), fresh());
-        let standing = stands(&suspended, "2026-11-23T10:00:00Z");
-        assert_eq!((standing.next_run, standing.suspended), (None, true));
+        stands(&suspended, now, |standing| {
+            assert_eq!((&standing.next_run, standing.suspended), (&None, true));
+        });
     }
 
     #[test]
     fn names_and_messages_are_harmless() {
         let mut status = fresh();
         status["conditions"][0]["message"] = "\u{1b}[2Jgone".into();
-        let standing = stands(&listed(json!({}), status), "2026-11-23T10:00:00Z");
-        assert!(!standing.message.contains('\u{1b}'), "{}", standing.message);
+        stands(&listed(json!({}), status), "2026-11-23T10:00:00Z", |standing| {
+            assert!(!standing.message.contains('\u{1b}'), "{}", standing.message);
+        });
     }
 }

@@ -36,9 +36,9 @@ const REDRAW: Duration = Duration::from_secs(1);
 /// The answer, as programs read it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Answer {
+struct Answer<'a> {
     at: String,
-    policies: Vec<Standing>,
+    policies: Vec<Standing<'a>>,
 }
 
 /// Prints the policies, once or until Ctrl-C.
@@ -119,11 +119,11 @@ fn drawn<'a>(facts: impl Iterator<Item = &'a Facts>, asked: &StatusArguments, no
 }
 
 /// A column: its heading, and its cell of a policy.
-type Column = (&'static str, fn(&Standing) -> String);
+type Column = (&'static str, fn(&Standing<'_>) -> String);
 
-const NAMESPACE: Column = ("NAMESPACE", |policy| policy.namespace.clone());
+const NAMESPACE: Column = ("NAMESPACE", |policy| policy.namespace.to_owned());
 const NARROW: [Column; 6] = [
-    ("NAME", |policy| policy.name.clone()),
+    ("NAME", |policy| policy.name.to_owned()),
     (COMPLIANT, |policy| policy.compliant.to_string()),
     ("DATA-AGE", |policy| seconds(policy.data_age_seconds)),
     ("LIMIT", |policy| {
@@ -140,12 +140,10 @@ const NARROW: [Column; 6] = [
 ];
 const WIDE: [Column; 7] = [
     ("WORST-CASE", |policy| seconds(policy.worst_case_data_age_seconds)),
-    ("READY", |policy| word(policy.ready.as_ref().map(|ready| ready.status))),
-    ("AT-RISK", |policy| {
-        word(policy.at_risk.as_ref().map(|risk| risk.status))
-    }),
+    ("READY", |policy| word(policy.ready.map(|ready| ready.status))),
+    ("AT-RISK", |policy| word(policy.at_risk.map(|risk| risk.status))),
     ("FEASIBLE", |policy| {
-        word(policy.feasible.as_ref().map(|feasible| feasible.status))
+        word(policy.feasible.map(|feasible| feasible.status))
     }),
     ("FAILURES", |policy| policy.consecutive_failures.to_string()),
     ("BREACHES", |policy| {
@@ -167,16 +165,16 @@ fn word(word: Option<Word>) -> String {
     word.map_or_else(|| "-".to_owned(), |word| word.to_string())
 }
 
-fn why(policy: &Standing, wide: bool) -> String {
+fn why(policy: &Standing<'_>, wide: bool) -> String {
     match policy.why_not() {
-        Some((reason, "")) => reason,
+        Some((reason, "")) => reason.into_owned(),
         Some((reason, message)) if wide => format!("{reason}: {message}"),
         Some((reason, message)) => format!("{reason}: {}", shortened(message, SHORT)),
         None => String::new(),
     }
 }
 
-fn table(policies: &[Standing], all_namespaces: bool, wide: bool) -> String {
+fn table(policies: &[Standing<'_>], all_namespaces: bool, wide: bool) -> String {
     if policies.is_empty() {
         return String::new();
     }
@@ -339,7 +337,8 @@ mod tests {
     #[test]
     fn a_row_tells_the_age_now_and_why_not() {
         let now = "2026-11-23T10:12:34Z".parse().unwrap();
-        let policies = [facts("roraima", "True").at(now), facts("acre", "False").at(now)];
+        let facts = [facts("roraima", "True"), facts("acre", "False")];
+        let policies = facts.each_ref().map(|facts| facts.at(now));
         let text = anstream::adapter::strip_str(&table(&policies, true, false)).to_string();
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines[0][..3], ["NAMESPACE", "NAME", "COMPLIANT"]);

@@ -54,6 +54,7 @@ fn wrong(_: &World) {
         ("concurrency=many", "/concurrency", "integer"),
         ("log.format=xml", "/log/format", "json"),
         ("traces.endpoint=collector:4317", "/traces/endpoint", "http"),
+        ("traces.caBundle.configMap=x", "/traces/caBundle", "configMap"),
         ("crds.install=yes", "/crds/install", "boolean"),
         ("metrics.port=80", "/metrics/port", "1,024"),
         (

@@ -244,18 +244,11 @@ fn ten_thousand(world: &World) {
         serde_json::from_str(&tenant.run(&["get", "mapa-refresh", "roraima", "-o", "json", "--show-managed-fields"]))
             .unwrap();
     let bytes = policy.to_string().len();
-    let pages: Vec<String> = (0..POLICIES / 500)
-        .map(|page| {
-            let items: Vec<Value> = (0..500)
-                .map(|item| {
-                    let mut policy = policy.clone();
-                    policy["metadata"]["name"] = format!("utility-{:05}", page * 500 + item).into();
-                    policy
-                })
-                .collect();
-            let next = if page + 1 < POLICIES / 500 { format!("{}", page + 1) } else { String::new() };
-            json!({ "kind": "MapaRefreshPolicyList", "apiVersion": "mapa.radar.dev/v1", "metadata": { "continue": next }, "items": items })
-                .to_string()
+    let policies: Vec<String> = (0..POLICIES)
+        .map(|number| {
+            let mut policy = policy.clone();
+            policy["metadata"]["name"] = format!("utility-{number:05}").into();
+            policy.to_string()
         })
         .collect();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -265,7 +258,7 @@ fn ten_thousand(world: &World) {
     // It ends with this process, as the sockets that it waits for do.
     std::thread::spawn(move || {
         for connection in listener.incoming() {
-            serve(connection.unwrap(), &pages);
+            serve(connection.unwrap(), &policies);
         }
     });
     let mut child = command(&kubeconfig, &["status", "-A"])
@@ -295,8 +288,8 @@ fn kubeconfig_of(server: &str) -> String {
     .to_string()
 }
 
-/// Answers the requests of one connection with the page that each asks for.
-fn serve(mut connection: TcpStream, pages: &[String]) {
+/// Answers the requests of one connection with the page that each asks for; where the next begins is what it is continued by.
+fn serve(mut connection: TcpStream, policies: &[String]) {
     let mut reader = BufReader::new(connection.try_clone().unwrap());
     loop {
         let mut head = String::new();
@@ -310,14 +303,21 @@ fn serve(mut connection: TcpStream, pages: &[String]) {
             }
             head.push_str(&line);
         }
-        let page = head.split_once("continue=").map_or(0, |(_, rest)| {
-            rest.chars()
-                .take_while(char::is_ascii_digit)
-                .collect::<String>()
-                .parse()
-                .unwrap_or(0)
-        });
-        let body = &pages[page];
+        let asked = |parameter: &str| {
+            let (_, rest) = head.split_once(parameter)?;
+            rest.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
+        };
+        let first: usize = asked("continue=").unwrap_or(0);
+        let next = (first + asked("limit=").unwrap_or(policies.len())).min(policies.len());
+        let continued = if next < policies.len() {
+            next.to_string()
+        } else {
+            String::new()
+        };
+        let body = format!(
+            r#"{{"kind":"MapaRefreshPolicyList","apiVersion":"mapa.radar.dev/v1","metadata":{{"continue":"{continued}"}},"items":[{}]}}"#,
+            policies[first..next].join(",")
+        );
         let answer = format!(
             "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
             body.len()

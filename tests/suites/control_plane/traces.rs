@@ -28,6 +28,11 @@ use opentelemetry_proto::tonic::{
     trace::v1::{Span, status::StatusCode as SpanStatus},
 };
 use prost::Message;
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use tokio_rustls::TlsAcceptor;
 
 use crate::{
     vitals::PERMISSIONS,
@@ -44,6 +49,10 @@ pub const TESTS: &[Test] = &[
         refused,
     ),
     ("traces::a_reconcile_that_failed_is_a_trace_with_its_error", failed),
+    (
+        "traces::a_collector_over_tls_is_trusted_by_the_authorities_that_are_named_and_by_no_others",
+        over_tls,
+    ),
 ];
 
 /// A span, and of which service.
@@ -75,11 +84,17 @@ struct Collector {
     /// What the requests had as their header `x-key`.
     keys: Arc<Mutex<Vec<String>>>,
     refuses: Arc<AtomicBool>,
+    scheme: &'static str,
     _end: tokio::sync::oneshot::Sender<()>,
 }
 
 impl Collector {
     fn start() -> Self {
+        Self::behind(None)
+    }
+
+    /// One that `tls` is spoken with, if it is given.
+    fn behind(tls: Option<TlsAcceptor>) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let (end, ended) = tokio::sync::oneshot::channel();
@@ -88,6 +103,7 @@ impl Collector {
             spans: Arc::default(),
             keys: Arc::default(),
             refuses: Arc::default(),
+            scheme: if tls.is_some() { "https" } else { "http" },
             _end: end,
         };
         let (spans, keys) = (Arc::clone(&collector.spans), Arc::clone(&collector.keys));
@@ -100,7 +116,7 @@ impl Collector {
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 tokio::select! {
-                    () = serve(listener, spans, keys, refuses) => {}
+                    () = serve(listener, tls, spans, keys, refuses) => {}
                     _ = ended => {}
                 }
             });
@@ -110,7 +126,7 @@ impl Collector {
 
     /// `operator`, sending traces here.
     fn told_by(&self, operator: Operator) -> Operator {
-        operator.with_argument(&format!("--otlp-endpoint=http://{}", self.address))
+        operator.with_argument(&format!("--otlp-endpoint={}://{}", self.scheme, self.address))
     }
 
     fn spans(&self) -> Vec<Sent> {
@@ -135,6 +151,7 @@ impl Collector {
 
 async fn serve(
     listener: tokio::net::TcpListener,
+    tls: Option<TlsAcceptor>,
     spans: Arc<Mutex<Vec<Sent>>>,
     keys: Arc<Mutex<Vec<String>>>,
     refuses: Arc<AtomicBool>,
@@ -163,9 +180,17 @@ async fn serve(
             }
         });
         // One at a time is enough: the operator sends a batch after the other.
-        let _ = http1::Builder::new()
-            .serve_connection(TokioIo::new(connection), answer)
-            .await;
+        let http = http1::Builder::new();
+        match &tls {
+            Some(tls) => {
+                if let Ok(connection) = tls.accept(connection).await {
+                    let _ = http.serve_connection(TokioIo::new(connection), answer).await;
+                }
+            }
+            None => {
+                let _ = http.serve_connection(TokioIo::new(connection), answer).await;
+            }
+        }
     }
 }
 
@@ -310,4 +335,37 @@ fn failed(world: &World) {
     collector.wait("its request", |sent| {
         sent.span.parent_span_id == failed.span.span_id && sent.has("http.status_code", "403")
     });
+}
+
+fn over_tls(world: &World) {
+    let pki = world.plane().pki();
+    pki.issue("collector", "collector", "tests", &["127.0.0.1"]).unwrap();
+    let certificate = CertificateDer::from_pem_file(pki.path("collector.crt")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(pki.path("collector.key")).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let collector = Collector::behind(Some(TlsAcceptor::from(Arc::new(config))));
+
+    let stranger = world.tenant_where("distrusting", |operator| collector.told_by(operator));
+    stranger.apply("acre", "");
+    stranger.wait_within("the loss to be told", Duration::from_secs(30), || {
+        let log = stranger.log();
+        Look::when(log.contains("traces are lost") && log.contains("UnknownIssuer"), log).map(drop)
+    });
+    assert!(collector.spans().is_empty(), "nothing was told to a stranger");
+
+    let authority = pki.path("ca.crt").display().to_string();
+    let tenant = world.tenant_where("trusting", |operator| {
+        collector
+            .told_by(operator)
+            .with_environment("OTEL_EXPORTER_OTLP_CERTIFICATE", &authority)
+    });
+    tenant.apply("roraima", "");
+    let told = collector.wait("a reconcile", |sent| sent.is("reconcile"));
+    assert!(told.has("namespace", "trusting"), "{:?}", told.span.attributes);
+    assert!(!tenant.log().contains("traces are lost"), "{}", tenant.log());
 }

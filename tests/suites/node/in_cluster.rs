@@ -68,15 +68,11 @@ fn reconciles(world: &World) {
     assert!(took < INSTALLED_WITHIN, "{took:?}");
 
     let run = |arguments: &[&str]| kubectl.run(["-n", NAMESPACE].iter().chain(arguments));
-    let operators = run(&[
-        "get",
-        "pods",
-        "-l",
-        "app.kubernetes.io/name=mapa-refresh-operator",
-        "-o",
-        "json",
-    ]);
-    assert_restricted(&operators.unwrap(), true);
+    let operators = || {
+        let label = "app.kubernetes.io/name=mapa-refresh-operator";
+        run(&["get", "pods", "-l", label, "-o", "json"]).unwrap()
+    };
+    assert_restricted(&operators(), true);
     let example = Example {
         interval_minutes: 30,
         ..Example::every_minute(NAMESPACE, "roraima")
@@ -114,15 +110,7 @@ fn reconciles(world: &World) {
     )
     .unwrap();
     run(&["delete", "mapa-refresh", "roraima"]).unwrap();
-    let operators = run(&[
-        "get",
-        "pods",
-        "-l",
-        "app.kubernetes.io/name=mapa-refresh-operator",
-        "-o",
-        "json",
-    ]);
-    are_small_and_nobody(&operators.unwrap());
+    are_small_and_nobody(&operators());
     helm.run(["test", RELEASE, "--namespace", NAMESPACE, "--timeout=180s"])
         .unwrap();
     assert_eq!(run(&["get", "mapa-refresh", "-o", "name"]).unwrap(), "");

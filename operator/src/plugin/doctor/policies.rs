@@ -62,7 +62,8 @@ pub fn check(listed: &[Listed], namespace: Option<&str>, now: Timestamp) -> Vec<
 }
 
 fn complaint(listed: &Listed, now: Timestamp) -> Option<Check> {
-    let standing = Facts::of(listed, now).at(now);
+    let facts = Facts::of(listed, now);
+    let standing = facts.at(now);
     let subject = format!("policy {}/{}", standing.namespace, standing.name);
     if standing.reason == UNDECODABLE {
         return Some(Check::failed(
@@ -80,7 +81,7 @@ fn complaint(listed: &Listed, now: Timestamp) -> Option<Check> {
             "correct the policy; its CronJobs stay as they are until then",
         ));
     }
-    if let Some(ready) = standing.ready.as_ref().filter(|ready| ready.status != Word::True) {
+    if let Some(ready) = standing.ready.filter(|ready| ready.status != Word::True) {
         return Some(Check::failed(
             &subject,
             format!("not ready, {}: {}", ready.reason, ready.message),
@@ -93,23 +94,19 @@ fn complaint(listed: &Listed, now: Timestamp) -> Option<Check> {
     not_compliant(&subject, &standing)
 }
 
-fn not_compliant(subject: &str, standing: &Standing) -> Option<Check> {
+fn not_compliant(subject: &str, standing: &Standing<'_>) -> Option<Check> {
     let finding = || format!("{}: {}", standing.reason, standing.message);
     match standing.compliant {
-        Word::True => standing
-            .at_risk
-            .as_ref()
-            .filter(|risk| risk.status == Word::True)
-            .map(|risk| {
-                Check::warning(
-                    subject,
-                    format!("at risk, {}: {}", risk.reason, risk.message),
-                    format!(
-                        "look at `kubectl mapa runs {} -n {}`",
-                        standing.name, standing.namespace
-                    ),
-                )
-            }),
+        Word::True => standing.at_risk.filter(|risk| risk.status == Word::True).map(|risk| {
+            Check::warning(
+                subject,
+                format!("at risk, {}: {}", risk.reason, risk.message),
+                format!(
+                    "look at `kubectl mapa runs {} -n {}`",
+                    standing.name, standing.namespace
+                ),
+            )
+        }),
         Word::False => Some(Check::failed(
             subject,
             format!("not compliant, {}", finding()),
