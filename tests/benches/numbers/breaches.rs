@@ -14,7 +14,7 @@ use kube::{
     api::{ListParams, Patch, PatchParams, PostParams},
 };
 use mapa_refresh_crds::MapaRefreshPolicy;
-use mapa_refresh_tests::{cargo, policy::Example, progress};
+use mapa_refresh_tests::{cargo, policy::Example, process::proportional_memory, progress};
 use serde_json::json;
 
 use crate::{
@@ -40,7 +40,7 @@ fn breaches_of(table: &mut Table, count: usize, spread: Duration) {
     let plugin = cargo::binary("mapa-refresh-operator", "kubectl-mapa").unwrap();
     let plane = plane();
     plane.stop_controller_manager();
-    let _operator = start_operator(&plane);
+    let operator = start_operator(&plane);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -96,6 +96,13 @@ fn breaches_of(table: &mut Table, count: usize, spread: Duration) {
         ),
         share(Told::late),
         &format!("p99 at most 1 s; the API server's own part: {}", share(Told::answering)),
+    );
+    // The chart's limit, in its values.yaml.
+    let memory = proportional_memory(operator.id()).unwrap();
+    table.row(
+        &format!("operator with {count} policies, memory (PSS)"),
+        format!("{memory:.0} MB"),
+        "the chart's limit: 128 MB",
     );
     plugin::status(table, &plane, &plugin, count);
 }
