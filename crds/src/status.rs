@@ -37,10 +37,12 @@ pub const MAX_OPEN_PUBLICATIONS: usize = 6;
 pub const MAX_MONTHS: usize = 13;
 
 /// State of a policy as the operator last saw it.
+// kstatus, and Flux with it, takes an object without a status for current. The schema's default is of a generation that never was.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("default" = serde_json::json!({ "observedGeneration": -1 })))]
 pub struct MapaRefreshPolicyStatus {
-    /// `metadata.generation` of the spec that this status is about.
+    /// `metadata.generation` of the spec that this status is about; -1 until an operator has looked at the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 

@@ -7,7 +7,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     future::Future,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -38,6 +38,7 @@ use crate::{
     extra_runs::WantedJob,
     fence::Fence,
     fingerprint::Uid,
+    health::permissions::Permissions,
     index::Index,
     observe::Observed,
     records::{CronJobRecord, JobRecord},
@@ -54,18 +55,20 @@ const CONTEST_WINDOW: SignedDuration = SignedDuration::from_secs(60);
 pub struct Writer {
     client: Client,
     fence: Fence,
+    permissions: Arc<Permissions>,
     recorder: Recorder,
     repairs: Mutex<HashMap<Uid, VecDeque<Timestamp>>>,
 }
 
 impl Writer {
-    /// A writer by `client`, which writes only while `fence` is open.
+    /// A writer by `client`, which writes only while `fence` is open, and doubts `permissions` when a write is forbidden.
     #[must_use]
-    pub fn new(client: Client, fence: Fence) -> Self {
+    pub fn new(client: Client, fence: Fence, permissions: Arc<Permissions>) -> Self {
         let recorder = Recorder::new(client.clone(), Reporter::from(FIELD_MANAGER));
         Self {
             client,
             fence,
+            permissions,
             recorder,
             repairs: Mutex::default(),
         }
@@ -80,7 +83,13 @@ impl Writer {
         if !self.fence.is_open() {
             return Err(Error::NotLeading { action });
         }
-        in_time(action, request).await
+        let answer = in_time(action, request).await?;
+        if let Err(kube::Error::Api(status)) = &answer
+            && status.is_forbidden()
+        {
+            self.permissions.doubt();
+        }
+        Ok(answer)
     }
 
     /// Makes the policy's CronJobs as `desired`: creates, repairs, and deletes those of tasks that the policy has no more.

@@ -37,7 +37,7 @@ use crate::{
     backoff::Backoff,
     clock::Clock,
     fence::Fence,
-    health::{caches::Caches, work::Work},
+    health::{Scope, caches::Caches, permissions::Permissions, work::Work},
     index::{Index, Indexed, Kind},
     metrics::labels::Watched,
     reconcile::{Context, Guarded, object_ref, on_error},
@@ -104,13 +104,17 @@ async fn run_scope(
     mut shutdown: watch::Receiver<bool>,
 ) {
     let (synced, is_synced) = watch::channel(false);
-    let work = Arc::new(vitals.metrics.work());
-    let caches = Arc::new(Caches::of(namespace));
-    vitals.health.watch_over(&work, &caches);
+    let watched = Arc::new(Scope {
+        work: Arc::new(vitals.metrics.work()),
+        caches: Arc::new(Caches::of(namespace)),
+        permissions: Arc::new(Permissions::of(namespace)),
+    });
+    vitals.health.watch_over(&watched);
+    let work = Arc::clone(&watched.work);
     let context = Arc::new(Context {
         index: Arc::new(Index::default()),
         synced: is_synced,
-        writer: Writer::new(client.clone(), fence),
+        writer: Writer::new(client.clone(), fence, Arc::clone(&watched.permissions)),
         undecodable: Undecodable::default(),
         runner: settings.runner.clone(),
         clock,
@@ -120,13 +124,13 @@ async fn run_scope(
         work: Arc::clone(&work),
     });
     let feed = Feed {
-        client,
+        client: client.clone(),
         namespace: namespace.map(str::to_owned),
         context: Arc::clone(&context),
         synced: Arc::new(Synced {
             pending: Mutex::new(HashSet::from([Kind::CronJob, Kind::Job, Kind::Pod])),
             done: synced,
-            caches,
+            caches: Arc::clone(&watched.caches),
         }),
     };
 
@@ -153,7 +157,7 @@ async fn run_scope(
     .inspect(move |reference: &ObjectRef<Guarded>| {
         child_touched(policy_key(reference.namespace.as_deref(), &reference.name))
     });
-    Controller::for_stream(policies, reader)
+    let reconciling = Controller::for_stream(policies, reader)
         .with_config(Config::default().concurrency(settings.concurrency))
         .reconcile_on(children)
         // Each watch waits for itself; the controller's own wait would stop them all, for up to a minute.
@@ -172,8 +176,11 @@ async fn run_scope(
                 }
             }
             future::ready(())
-        })
-        .await;
+        });
+    tokio::select! {
+        () = reconciling => {}
+        never = watched.permissions.keep(&client) => match never {},
+    }
 }
 
 /// The watches of one scope.
@@ -383,7 +390,7 @@ mod tests {
         let context = Context {
             index: Arc::new(Index::default()),
             synced: watch::channel(true).1,
-            writer: Writer::new(client, Fence::open()),
+            writer: Writer::new(client, Fence::open(), Arc::new(Permissions::of(None))),
             undecodable: Undecodable::default(),
             runner: crate::settings::RunnerSettings::default(),
             clock: Clock::system(),

@@ -33,6 +33,7 @@ pub mod observe;
 pub mod otlp;
 pub mod outcome;
 pub mod pace;
+pub mod permissions;
 pub mod plugin;
 pub mod policy_file;
 pub mod quantity;

@@ -146,7 +146,11 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::{clock::Clock, election::Standing, health::caches::Caches};
+    use crate::{
+        clock::Clock,
+        election::Standing,
+        health::{Scope, caches::Caches, permissions::Permissions},
+    };
 
     async fn served(vitals: &Arc<Vitals>) -> std::net::SocketAddr {
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
@@ -203,9 +207,13 @@ mod tests {
     async fn a_standstill_makes_it_dead() {
         let vitals = Arc::new(Vitals::new(Clock::system()));
         let address = served(&vitals).await;
-        let work = Arc::new(vitals.metrics.work());
-        let caches = Arc::new(Caches::of(None));
-        vitals.health.watch_over(&work, &caches);
+        let scope = Arc::new(Scope {
+            work: Arc::new(vitals.metrics.work()),
+            caches: Arc::new(Caches::of(None)),
+            permissions: Arc::new(Permissions::of(None)),
+        });
+        vitals.health.watch_over(&scope);
+        let work = &scope.work;
         let long_ago = Instant::now().checked_sub(crate::health::work::STANDSTILL * 2).unwrap();
         work.open(long_ago);
         let key = crate::records::PolicyKey {

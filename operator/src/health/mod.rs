@@ -1,6 +1,7 @@
 //! Whether the operator is ready and alive, and if not, why.
 
 pub mod caches;
+pub mod permissions;
 pub mod work;
 
 use std::{
@@ -9,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use self::{caches::Caches, work::Work};
+use self::{caches::Caches, permissions::Permissions, work::Work};
 
 /// A check: what is not met yet, one entry each; nothing when it is met.
 type Check = Box<dyn Fn() -> Vec<String> + Send + Sync>;
@@ -18,7 +19,18 @@ type Check = Box<dyn Fn() -> Vec<String> + Send + Sync>;
 #[derive(Default)]
 pub struct Health {
     checks: Mutex<Vec<(&'static str, Check)>>,
-    scopes: Mutex<Vec<(Weak<Work>, Weak<Caches>)>>,
+    scopes: Mutex<Vec<Weak<Scope>>>,
+}
+
+/// One watched scope: a loop that has to move, caches that have to be filled, and what has to be permitted.
+#[derive(Debug)]
+pub struct Scope {
+    /// The loop.
+    pub work: Arc<Work>,
+    /// The caches.
+    pub caches: Arc<Caches>,
+    /// The permissions.
+    pub permissions: Arc<Permissions>,
 }
 
 impl Health {
@@ -31,12 +43,11 @@ impl Health {
             .push((name, Box::new(unmet)));
     }
 
-    /// One more watched scope: a loop that has to move, and caches that have to be filled, as long as they live. A term as leader that is
-    /// over takes its own along.
-    pub fn watch_over(&self, work: &Arc<Work>, caches: &Arc<Caches>) {
+    /// One more watched scope, as long as it lives: a term as leader that is over takes its own along.
+    pub fn watch_over(&self, scope: &Arc<Scope>) {
         let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
-        scopes.retain(|(work, caches)| work.strong_count() > 0 || caches.strong_count() > 0);
-        scopes.push((Arc::downgrade(work), Arc::downgrade(caches)));
+        scopes.retain(|scope| scope.strong_count() > 0);
+        scopes.push(Arc::downgrade(scope));
     }
 
     /// What is missing for being ready, one line each.
@@ -47,12 +58,15 @@ impl Health {
         let unmet = checks
             .iter()
             .flat_map(|(name, check)| check().into_iter().map(move |unmet| format!("{name}: {unmet}")));
-        let unfilled = scopes
-            .iter()
-            .filter_map(|(_, caches)| caches.upgrade())
-            .flat_map(|caches| caches.unmet(now))
-            .map(|unmet| format!("caches: {unmet}"));
-        unmet.chain(unfilled).collect()
+        let of_scopes = scopes.iter().filter_map(Weak::upgrade).flat_map(|scope| {
+            let unfilled = scope.caches.unmet(now);
+            let forbidden = scope.permissions.unmet();
+            unfilled
+                .into_iter()
+                .map(|unmet| format!("caches: {unmet}"))
+                .chain(forbidden.map(|unmet| format!("permissions: {unmet}")))
+        });
+        unmet.chain(of_scopes).collect()
     }
 
     /// Why the operator is dead, one line each; nothing while it lives.
@@ -61,7 +75,7 @@ impl Health {
         let scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
         scopes
             .iter()
-            .filter_map(|(work, _)| work.upgrade()?.standstill(now))
+            .filter_map(|scope| scope.upgrade()?.work.standstill(now))
             .map(|why| format!("reconcile loop: {why}"))
             .collect()
     }

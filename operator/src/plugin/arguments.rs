@@ -199,6 +199,10 @@ pub struct TriggerArguments {
     /// Longest wait, as 90s, 5m or 1h
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration, requires = "wait")]
     pub timeout: Duration,
+
+    /// Format of what became of it; the steps on the way go to stderr
+    #[arg(long, short, value_name = "FORMAT", default_value_t = Format::Table)]
+    pub output: Format,
 }
 
 /// Arguments of `explain`.

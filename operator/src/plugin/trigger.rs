@@ -14,12 +14,14 @@ use kube::{
 use mapa_refresh_crds::{
     MapaRefreshPolicy, MapaRefreshPolicyStatus, labels::REQUESTED_AT, policy::TaskName, status::ExtraRuns,
 };
+use serde::Serialize;
 
 use super::{
     NOT_WELL, TIMED_OUT, WELL,
     arguments::TriggerArguments,
     cluster::Cluster,
     error::PluginError,
+    output::Format,
     terminal::{Mood, duration, harmless, print, remark},
 };
 use crate::extra_runs::token_as_kept;
@@ -61,19 +63,94 @@ pub async fn run(cluster: &Cluster, asked: &TriggerArguments) -> Result<u8, Plug
                 error,
             )
         })?;
+    let request = Request {
+        namespace: &cluster.namespace,
+        policy: &asked.policy,
+        token: &token,
+    };
     if !asked.wait {
-        print(&format!(
-            "{}/{}: asked for a run of each task ({token})\n",
-            cluster.namespace, asked.policy
-        ))?;
-        return Ok(WELL);
+        return conclude(&request, &Stage::Asked, asked);
     }
-    remark(&format!(
-        "{}/{}: asked for a run of each task ({token})",
-        cluster.namespace, asked.policy
-    ));
-    let (stage, in_time) = follow(cluster, asked, &token).await?;
-    conclude(&stage, in_time, asked.timeout)
+    remark(&request.asked());
+    let stage = follow(cluster, asked, &token).await?;
+    conclude(&request, &stage, asked)
+}
+
+/// What was asked for.
+struct Request<'a> {
+    namespace: &'a str,
+    policy: &'a str,
+    token: &'a str,
+}
+
+impl Request<'_> {
+    fn asked(&self) -> String {
+        let Self {
+            namespace,
+            policy,
+            token,
+        } = self;
+        format!("{namespace}/{policy}: asked for a run of each task ({token})")
+    }
+}
+
+/// What became of it, as programs read it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer<'a> {
+    namespace: &'a str,
+    policy: &'a str,
+    /// The value of the annotation.
+    request: &'a str,
+    /// Requested, Running, Published, Failed or Replaced.
+    state: &'static str,
+    /// Moment at which what is published was true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_as_of: Option<String>,
+    /// Its age now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_age_seconds: Option<i64>,
+    /// Tasks that are running.
+    running: Vec<String>,
+    /// Tasks that come after them.
+    waiting: Vec<String>,
+    /// Why a run failed, as far as it is known.
+    errors: &'a [String],
+}
+
+impl<'a> Answer<'a> {
+    fn of(request: &Request<'a>, stage: &'a Stage, now: Timestamp) -> Self {
+        let names = |tasks: &[TaskName]| tasks.iter().map(ToString::to_string).collect();
+        let mut answer = Self {
+            namespace: request.namespace,
+            policy: request.policy,
+            request: request.token,
+            state: "Requested",
+            data_as_of: None,
+            data_age_seconds: None,
+            running: Vec::new(),
+            waiting: Vec::new(),
+            errors: &[],
+        };
+        match stage {
+            Stage::Asked => {}
+            Stage::Running { waiting, running } => {
+                answer.state = "Running";
+                (answer.running, answer.waiting) = (names(running), names(waiting));
+            }
+            Stage::Published(as_of) => {
+                answer.state = "Published";
+                answer.data_as_of = as_of.map(|as_of| as_of.to_string());
+                answer.data_age_seconds = as_of.map(|as_of| now.as_second() - as_of.as_second());
+            }
+            Stage::Failed(reasons) => {
+                answer.state = "Failed";
+                answer.errors = reasons;
+            }
+            Stage::Replaced => answer.state = "Replaced",
+        }
+        answer
+    }
 }
 
 /// A token that nobody used before: the time, and who asks.
@@ -82,7 +159,7 @@ fn token(now: Timestamp) -> String {
 }
 
 /// Tells each step until the last, or until the time is up.
-async fn follow(cluster: &Cluster, asked: &TriggerArguments, token: &str) -> Result<(Stage, bool), PluginError> {
+async fn follow(cluster: &Cluster, asked: &TriggerArguments, token: &str) -> Result<Stage, PluginError> {
     let config = watcher::Config::default().fields(&format!("metadata.name={}", asked.policy));
     let mut events = pin!(watcher(cluster.policies(), config).default_backoff().applied_objects());
     let deadline = tokio::time::Instant::now() + asked.timeout;
@@ -90,7 +167,7 @@ async fn follow(cluster: &Cluster, asked: &TriggerArguments, token: &str) -> Res
     loop {
         let event = tokio::time::timeout_at(deadline, events.next()).await;
         let policy = match event {
-            Err(_) | Ok(None) => return Ok((stage, false)),
+            Err(_) | Ok(None) => return Ok(stage),
             // The watch starts again by itself; the time that is left is for that.
             Ok(Some(Err(error))) => {
                 remark(&format!(
@@ -109,7 +186,7 @@ async fn follow(cluster: &Cluster, asked: &TriggerArguments, token: &str) -> Res
             }
         }
         if matches!(stage, Stage::Published(_) | Stage::Failed(_) | Stage::Replaced) {
-            return Ok((stage, true));
+            return Ok(stage);
         }
     }
 }
@@ -168,51 +245,62 @@ fn failures(status: &MapaRefreshPolicyStatus, request: &ExtraRuns) -> Vec<String
         .collect()
 }
 
-fn conclude(stage: &Stage, in_time: bool, timeout: Duration) -> Result<u8, PluginError> {
+/// Prints what became of it.
+fn conclude(request: &Request<'_>, stage: &Stage, asked: &TriggerArguments) -> Result<u8, PluginError> {
+    let now = Timestamp::now();
+    match asked.output {
+        Format::Json | Format::Yaml => {
+            print(&asked.output.render(&Answer::of(request, stage, now), |_| String::new()))?;
+        }
+        Format::Table | Format::Wide if !asked.wait => print(&format!("{}\n", request.asked()))?,
+        Format::Table | Format::Wide => match stage {
+            Stage::Published(as_of) => {
+                let age = as_of.map_or_else(String::new, |as_of| {
+                    format!(": the data is {} old", duration(now.as_second() - as_of.as_second()))
+                });
+                print(&format!("{}{age}\n", Mood::Good.paint("published")))?;
+            }
+            stage => complaint(stage, asked.timeout).iter().for_each(|line| remark(line)),
+        },
+    }
+    Ok(exit_code(stage, asked.wait))
+}
+
+/// Whether it came to what was wanted: to be asked for, or to be published.
+fn exit_code(stage: &Stage, wait: bool) -> u8 {
+    match stage {
+        _ if !wait => WELL,
+        Stage::Published(_) => WELL,
+        Stage::Failed(_) | Stage::Replaced => NOT_WELL,
+        Stage::Asked | Stage::Running { .. } => TIMED_OUT,
+    }
+}
+
+/// Why nothing was published within `timeout`.
+fn complaint(stage: &Stage, timeout: Duration) -> Vec<String> {
     let waited = duration(i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX));
     match stage {
-        Stage::Published(as_of) => {
-            let age = as_of.map_or_else(String::new, |as_of| {
-                format!(
-                    ": the data is {} old",
-                    duration(Timestamp::now().as_second() - as_of.as_second())
-                )
-            });
-            print(&format!("{}{age}\n", Mood::Good.paint("published")))?;
-            Ok(WELL)
-        }
+        Stage::Published(_) => Vec::new(),
         Stage::Failed(reasons) => {
-            remark(&format!("{}: a run did not succeed", Mood::Bad.paint("failed")));
-            for reason in reasons {
-                remark(&format!("  {reason}"));
-            }
-            remark("  `kubectl mapa runs` shows every run");
-            Ok(NOT_WELL)
+            let mut lines = vec![format!("{}: a run did not succeed", Mood::Bad.paint("failed"))];
+            lines.extend(reasons.iter().map(|reason| format!("  {reason}")));
+            lines.push("  `kubectl mapa runs` shows every run".to_owned());
+            lines
         }
-        Stage::Replaced => {
-            remark(&format!(
-                "{}: somebody set {REQUESTED_AT} to another value before the operator took this one",
-                Mood::Bad.paint("replaced")
-            ));
-            Ok(NOT_WELL)
-        }
-        Stage::Asked => {
-            remark(&format!(
-                "{}: the operator has not taken the request within {waited}: does it run, and does it watch this namespace? \
-                 An earlier request may still be running. `kubectl mapa doctor`",
-                Mood::Bad.paint("timed out")
-            ));
-            Ok(TIMED_OUT)
-        }
-        Stage::Running { waiting, running } => {
-            debug_assert!(!in_time, "what runs is waited for");
-            remark(&format!(
-                "{}: not published within {waited}; {}. The runs go on",
-                Mood::Bad.paint("timed out"),
-                step(waiting, running).trim()
-            ));
-            Ok(TIMED_OUT)
-        }
+        Stage::Replaced => vec![format!(
+            "{}: somebody set {REQUESTED_AT} to another value before the operator took this one",
+            Mood::Bad.paint("replaced")
+        )],
+        Stage::Asked => vec![format!(
+            "{}: the operator has not taken the request within {waited}: does it run, and does it watch this namespace? \
+             An earlier request may still be running. `kubectl mapa doctor`",
+            Mood::Bad.paint("timed out")
+        )],
+        Stage::Running { waiting, running } => vec![format!(
+            "{}: not published within {waited}; {}. The runs go on",
+            Mood::Bad.paint("timed out"),
+            step(waiting, running).trim()
+        )],
     }
 }
 
@@ -292,11 +380,37 @@ mod tests {
 
     #[test]
     fn the_exit_code_says_what_became_of_it() {
-        let code = |stage: &Stage| conclude(stage, false, Duration::from_secs(1)).unwrap();
+        let code = |stage: &Stage| exit_code(stage, true);
         assert_eq!(code(&Stage::Published(None)), WELL);
         assert_eq!(code(&Stage::Failed(Vec::new())), NOT_WELL);
         assert_eq!(code(&Stage::Replaced), NOT_WELL);
         assert_eq!(code(&Stage::Asked), TIMED_OUT);
+        assert_eq!(exit_code(&Stage::Asked, false), WELL);
+    }
+
+    #[test]
+    fn a_program_reads_what_became_of_it() {
+        let request = Request {
+            namespace: "radar",
+            policy: "roraima",
+            token: TOKEN,
+        };
+        let now = "2026-11-23T10:02:00Z".parse().unwrap();
+        let answer = |stage: &Stage| serde_json::to_value(Answer::of(&request, stage, now)).unwrap();
+        let published = answer(&Stage::Published(Some("2026-11-23T10:01:00Z".parse().unwrap())));
+        assert_eq!(
+            (&published["state"], &published["dataAgeSeconds"], &published["request"]),
+            (&json!("Published"), &json!(60), &json!(TOKEN))
+        );
+        assert_eq!(answer(&Stage::Failed(vec!["why".to_owned()]))["errors"], json!(["why"]));
+        let running = answer(&Stage::Running {
+            waiting: Vec::new(),
+            running: vec![TaskName::RefreshMapaCache],
+        });
+        assert_eq!(
+            (&running["state"], &running["running"]),
+            (&json!("Running"), &json!(["refresh-mapa-cache"]))
+        );
     }
 
     #[test]

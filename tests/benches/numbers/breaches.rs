@@ -57,7 +57,11 @@ fn breaches_of(table: &mut Table, count: usize, spread: Duration) {
             policies.create(&PostParams::default(), &policy).await.unwrap();
         })
         .await;
-        until(&policies, "a status of every policy", |policy| policy.status.is_some()).await;
+        until(&policies, "a status of every policy", |policy| {
+            let observed = policy.status.as_ref().and_then(|status| status.observed_generation);
+            observed == policy.metadata.generation
+        })
+        .await;
 
         // Two writes for each policy until the first moment: ours, and the operator's, that it is compliant.
         let first = Timestamp::now() + SignedDuration::from_secs(20 + i64::try_from(count / 20).unwrap());

@@ -158,6 +158,36 @@ fn argo(snippet: &str, object: &Value) -> (String, String) {
     (health.get("status").unwrap(), health.get("message").unwrap())
 }
 
+/// The status of a custom resource by the rules of kstatus, which are Flux's (cli-utils, pkg/kstatus/status, Compute): what the generic
+/// properties say, else the condition Ready, else Current.
+fn kstatus(object: &Value) -> &'static str {
+    let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let is = |type_: &str| {
+        let condition = conditions.iter().find(|condition| condition["type"] == type_);
+        condition.map(|condition| condition["status"].as_str().unwrap().to_owned())
+    };
+    let (observed, generation) = (
+        &object["status"]["observedGeneration"],
+        &object["metadata"]["generation"],
+    );
+    if !object["metadata"]["deletionTimestamp"].is_null() {
+        return "Terminating";
+    }
+    if !observed.is_null() && observed != generation {
+        return "InProgress";
+    }
+    if is("Reconciling").as_deref() == Some("True") {
+        return "InProgress";
+    }
+    if is("Stalled").as_deref() == Some("True") {
+        return "Failed";
+    }
+    match is("Ready").as_deref() {
+        Some("True") | None => "Current",
+        Some(_) => "InProgress",
+    }
+}
+
 fn health(world: &World) {
     let cluster = world.cluster();
     let kubectl = cluster.kubectl();
@@ -170,6 +200,10 @@ fn health(world: &World) {
         let fixed: &[&str] = &["-n", "health"];
         kubectl.run([fixed, arguments].concat())
     };
+    let untouched: Value =
+        serde_json::from_str(&on_policy(&["get", "mapa-refresh", "roraima", "-o", "json"]).unwrap()).unwrap();
+    assert_eq!(untouched["status"], json!({ "observedGeneration": -1 }));
+    assert_eq!(kstatus(&untouched), "InProgress", "no operator has looked at it");
     let change = r#"{"spec":{"maxDataAgeMinutes":20}}"#;
     on_policy(&["patch", "mapa-refresh", "roraima", "--type=merge", "-p", change]).unwrap();
     let condition = |type_: &str, status: &str, reason: &str, generation: i64| {
@@ -182,14 +216,12 @@ fn health(world: &World) {
     let runs = || condition("Suspended", "False", "NotSuspended", 2);
     let suspended = || condition("Suspended", "True", "SuspendedBySpec", 2);
     let snippet = snippet();
-    let nothing = json!({});
     let status =
         |observed: i64, conditions: Vec<Value>| json!({ "observedGeneration": observed, "conditions": conditions });
     for (case, status, shown, said, is_ready) in [
-        ("no status", nothing, "Progressing", "generation", false),
         (
-            "no conditions",
-            json!({ "observedGeneration": 2 }),
+            "no status yet",
+            json!({ "observedGeneration": -1 }),
             "Progressing",
             "generation",
             false,
@@ -237,13 +269,7 @@ fn health(world: &World) {
             false,
         ),
     ] {
-        let mut patch = json!([{ "op": "replace", "path": "/status", "value": status }]);
-        if on_policy(&["get", "mapa-refresh", "roraima", "-o", "jsonpath={.status}"])
-            .unwrap()
-            .is_empty()
-        {
-            patch[0]["op"] = "add".into();
-        }
+        let patch = json!([{ "op": "replace", "path": "/status", "value": status }]);
         let patch = patch.to_string();
         on_policy(&[
             "patch",
@@ -261,7 +287,11 @@ fn health(world: &World) {
         let (found, message) = argo(&snippet, &object);
         assert_eq!(found, shown, "{case}: {message}");
         assert!(message.contains(said), "{case}: {message}");
-        // By the rules of kstatus, which are Flux's: the condition Ready of this generation.
+        assert_eq!(
+            kstatus(&object),
+            if is_ready { "Current" } else { "InProgress" },
+            "{case}"
+        );
         let waited = on_policy(&["wait", "--for=condition=Ready", "mapa-refresh/roraima", "--timeout=1s"]);
         assert_eq!(waited.is_ok(), is_ready, "{case}: {waited:?}");
     }

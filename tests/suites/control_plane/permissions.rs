@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use mapa_refresh_operator::run::AGENT;
+use mapa_refresh_operator::{permissions::NEEDED, run::AGENT};
 use mapa_refresh_tests::{progress, wait::Look};
 use serde_json::{Value, json};
 
@@ -23,6 +23,10 @@ pub const TESTS: &[Test] = &[
         none_is_dangerous,
     ),
     (
+        "permissions::what_the_operator_and_the_doctor_ask_about_is_what_the_chart_gives",
+        known,
+    ),
+    (
         "permissions::without_the_finalizers_the_owner_cannot_be_set_and_with_the_rules_of_the_chart_it_works",
         owner,
     ),
@@ -32,8 +36,12 @@ pub const TESTS: &[Test] = &[
 const GOLDEN: [&str; 5] = ["defaults", "one-namespace", "high-availability", "everything", "oracle"];
 /// Nobody calls it: admission asks for it when an owner is set. The test of the owner proves that it is needed.
 const FINALIZERS: (&str, &str, &str) = ("mapa.radar.dev", "maparefreshpolicies/finalizers", "update");
-/// Every account may (the cluster's role `system:discovery`): the chart gives no rule for it.
-const PUBLISHED_SCHEMA: (&str, &str, &str) = ("", "/openapi/v3/apis/mapa.radar.dev/v1", "get");
+/// Every account may (the cluster's roles `system:discovery` and `system:basic-user`): the chart gives no rules for it. Looking at the published
+/// schema, and asking what one may.
+const EVERYBODY: [(&str, &str, &str); 2] = [
+    ("", "/openapi/v3/apis/mapa.radar.dev/v1", "get"),
+    ("authorization.k8s.io", "selfsubjectaccessreviews", "create"),
+];
 /// The group of what an operator asks for only where there are several.
 const ELECTION: &str = "coordination.k8s.io";
 
@@ -101,8 +109,10 @@ pub fn check(calls: &Calls, is_whole: bool) -> Result<(), String> {
     let mut calls = calls.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
     calls.insert(Call::new(FINALIZERS));
     let mut faults = Vec::new();
-    if !calls.remove(&Call::new(PUBLISHED_SCHEMA)) && is_whole {
-        faults.push("no operator of any test looked at the published schema".to_owned());
+    for call in EVERYBODY.map(Call::new) {
+        if !calls.remove(&call) && is_whole {
+            faults.push(format!("no operator of any test asked for `{call}`"));
+        }
     }
     let mut seen = 0;
     for set in GOLDEN {
@@ -230,6 +240,55 @@ fn none_is_dangerous(_: &World) {
     }
 }
 
+/// The rules of the golden chart without an election, as a Role of `namespace` that its service account `operator` has.
+pub fn of_the_chart(namespace: &str) -> String {
+    of_the_chart_where(namespace, |_| true)
+}
+
+/// The same without those on `resource`.
+pub fn without(namespace: &str, resource: &str) -> String {
+    of_the_chart_where(namespace, |rule| rule["resources"] != json!([resource]))
+}
+
+fn of_the_chart_where(namespace: &str, keep: impl Fn(&Value) -> bool) -> String {
+    let manifests = manifests("defaults").unwrap();
+    let all = rules(&manifests);
+    let kept: Vec<&Value> = all.iter().copied().filter(|rule| keep(rule)).collect();
+    role(namespace, &kept)
+}
+
+/// What fills the caches, and nothing else.
+pub fn to_read(namespace: &str) -> String {
+    let read = [
+        ("mapa.radar.dev", "maparefreshpolicies"),
+        ("batch", "cronjobs"),
+        ("batch", "jobs"),
+        ("", "pods"),
+    ];
+    let rules = read
+        .map(|(group, resource)| json!({ "apiGroups": [group], "resources": [resource], "verbs": ["list", "watch"] }));
+    role(namespace, &rules.iter().collect::<Vec<_>>())
+}
+
+fn known(_: &World) {
+    let asked: BTreeSet<Call> = NEEDED
+        .iter()
+        .map(|permission| Call {
+            group: permission.group.to_owned(),
+            resource: match permission.subresource {
+                Some(subresource) => format!("{}/{subresource}", permission.resource),
+                None => permission.resource.to_owned(),
+            },
+            verb: permission.verb.to_owned(),
+        })
+        .collect();
+    for set in GOLDEN {
+        let mut given = permissions(&manifests(set).unwrap());
+        given.retain(|call| call.group != ELECTION);
+        assert_eq!(asked, given, "{set}");
+    }
+}
+
 /// A Role of `rules` in `namespace`, bound to its service account `operator`.
 fn role(namespace: &str, rules: &[&Value]) -> String {
     let metadata = json!({ "name": "operator", "namespace": namespace });
@@ -244,20 +303,14 @@ fn role(namespace: &str, rules: &[&Value]) -> String {
 }
 
 fn owner(world: &World) {
-    let manifests = manifests("defaults").unwrap();
-    let all = rules(&manifests);
-    let finalizers = |rule: &&&Value| rule["resources"] == json!([FINALIZERS.1]);
-    let without: Vec<&Value> = all.iter().filter(|rule| !finalizers(rule)).copied().collect();
-    assert_eq!(without.len() + 1, all.len());
-
     let tenant = world.tenant_as_service_account("rbac-owner", "operator", |operator| operator);
-    tenant.kubectl.apply(&role("rbac-owner", &without)).unwrap();
+    tenant.kubectl.apply(&without("rbac-owner", FINALIZERS.1)).unwrap();
     tenant.apply("roraima", ON_SCHEDULE_ALONE);
     let message = tenant.wait_for_condition("roraima", "Ready", "False", "CronJobRejected");
     assert!(message.contains("blockOwnerDeletion"), "{message}");
     assert!(tenant.names("cronjobs").is_empty());
 
-    tenant.kubectl.apply(&role("rbac-owner", &all)).unwrap();
+    tenant.kubectl.apply(&of_the_chart("rbac-owner")).unwrap();
     // A change makes it try again at once.
     tenant.apply("roraima", "  rescue: false\n  tasks: [{ name: refresh-mv-portal }]\n");
     tenant.wait_for_condition("roraima", "Ready", "True", "Reconciled");

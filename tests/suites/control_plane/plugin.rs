@@ -21,6 +21,7 @@ use mapa_refresh_tests::{
 use serde_json::{Value, json};
 
 use crate::{
+    permissions,
     pods::{self, TASKS},
     world::{ON_SCHEDULE_ALONE, Tenant, Test, World},
 };
@@ -46,6 +47,10 @@ pub const TESTS: &[Test] = &[
     (
         "plugin_doctor_names_what_is_broken_with_its_remedy_and_passes_once_it_is_mended",
         doctor,
+    ),
+    (
+        "plugin_doctor_knows_the_operators_lease_and_permissions_from_its_deployment",
+        installed,
     ),
     ("plugin_says_what_is_missing_before_anything_works", nothing_works),
     ("plugin_is_found_and_completed_by_kubectl", through_kubectl),
@@ -422,8 +427,10 @@ fn trigger_without_operator(world: &World) {
     tenant.kill_operator();
     let said = mapa(world, &tenant, &["trigger", "roraima"]);
     assert_eq!(said.code, 0, "{said:?}");
-    let asked = tenant.policy("roraima")["metadata"]["annotations"]["mapa.radar.dev/requestedAt"].clone();
-    assert!(said.stdout.contains(asked.as_str().unwrap()), "{said:?}");
+    let asked = || tenant.policy("roraima")["metadata"]["annotations"]["mapa.radar.dev/requestedAt"].clone();
+    assert!(said.stdout.contains(asked().as_str().unwrap()), "{said:?}");
+    let answer = mapa(world, &tenant, &["trigger", "roraima", "-o", "json"]).json();
+    assert_eq!((&answer["state"], &answer["request"]), (&json!("Requested"), &asked()));
     let said = mapa(world, &tenant, &["trigger", "roraima", "--wait", "--timeout", "1s"]);
     assert_eq!(said.code, 3, "{said:?}");
     assert!(
@@ -614,7 +621,82 @@ fn doctor(world: &World) {
     assert_eq!(said.code, 0, "{:#}", said.json());
     assert_eq!(said.json()["healthy"], true);
     let table = mapa(world, &tenant, &["doctor", "--operator-namespace", &namespace]);
-    assert!(table.stdout.lines().all(|line| line.starts_with("ok")), "{table:?}");
+    assert!(
+        table.stdout.lines().count() > 8 && table.stdout.lines().all(|line| line.starts_with("ok")),
+        "{table:?}"
+    );
+}
+
+fn installed(world: &World) {
+    let namespace = "plugin-installed";
+    let kubectl = world.kubectl();
+    kubectl.namespace(namespace).unwrap();
+    // As the chart makes it for a release of another name, which watches one namespace.
+    let labels = json!({ "app.kubernetes.io/part-of": "mapa-refresh", "app.kubernetes.io/component": "operator" });
+    let config = format!(
+        "leaderElection: {{ leaseName: another, leaseNamespace: {namespace} }}\nwatchNamespaces: [{namespace}]\n"
+    );
+    let lease = |renewed: Timestamp| {
+        json!({ "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "another", "namespace": namespace },
+            "spec": { "holderIdentity": "pod-b", "leaseDurationSeconds": 3600, "renewTime": format!("{renewed:.6}") } })
+    };
+    let now = Timestamp::now();
+    let objects = json!({ "apiVersion": "v1", "kind": "List", "items": [
+        { "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "operator", "namespace": namespace } },
+        { "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "another", "namespace": namespace }, "data": { "config.yaml": config } },
+        lease(now - SignedDuration::from_hours(2)),
+        { "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "another", "namespace": namespace, "labels": labels },
+          "spec": { "replicas": 0, "selector": { "matchLabels": labels }, "template": { "metadata": { "labels": labels }, "spec": {
+              "serviceAccountName": "operator",
+              "containers": [{ "name": "operator", "image": "operator:1" }],
+              "volumes": [{ "name": "config", "configMap": { "name": "another" } }] } } } },
+    ]});
+    kubectl.apply(&objects.to_string()).unwrap();
+    let ask = || {
+        mapa_as(
+            world.plane().kubeconfig(),
+            &[
+                "doctor",
+                "-n",
+                namespace,
+                "--operator-namespace",
+                namespace,
+                "-o",
+                "json",
+            ],
+        )
+        .json()
+    };
+    let report = ask();
+    let operator = check(&report, "operator");
+    assert_eq!(operator["verdict"], "Failed");
+    assert!(
+        operator["finding"]
+            .as_str()
+            .unwrap()
+            .starts_with(&format!("nobody leads in {namespace}/another: pod-b")),
+        "{operator}"
+    );
+    let permissions = check(&report, "operator's permissions");
+    assert_eq!(permissions["verdict"], "Failed");
+    let missing = format!("{namespace}/operator may not list pods in {namespace}, watch pods in {namespace}");
+    assert!(
+        permissions["finding"].as_str().unwrap().starts_with(&missing),
+        "{permissions}"
+    );
+
+    kubectl.apply(&permissions::of_the_chart(namespace)).unwrap();
+    kubectl.apply(&lease(now).to_string()).unwrap();
+    wait::until("role and Lease to be seen", Duration::from_secs(30), || {
+        let report = ask();
+        let passed = |subject: &str| check(&report, subject)["verdict"] == "Passed";
+        Look::when(
+            passed("operator") && passed("operator's permissions"),
+            report.to_string(),
+        )
+        .map(drop)
+    })
+    .unwrap();
 }
 
 fn nothing_works(world: &World) {

@@ -35,7 +35,7 @@ use rustls::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    vitals::PERMISSIONS,
+    permissions,
     world::{Test, World},
 };
 
@@ -318,10 +318,7 @@ fn failed(world: &World) {
     let collector = Collector::start();
     let tenant = world.tenant_as_service_account("failing", "operator", |operator| collector.told_by(operator));
     // It may look, and write nothing.
-    tenant
-        .kubectl
-        .apply(&PERMISSIONS.replace("NAMESPACE", "failing"))
-        .unwrap();
+    tenant.kubectl.apply(&permissions::to_read("failing")).unwrap();
     tenant.apply("roraima", "");
     let failed = collector.wait("a reconcile that failed", |sent| {
         sent.span

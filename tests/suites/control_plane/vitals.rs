@@ -6,6 +6,7 @@ use mapa_refresh_tests::{vitals, wait::Look};
 use serde_json::Value;
 
 use crate::{
+    permissions,
     pods::{TASKS, end, report, start, success_of_age},
     world::{ON_SCHEDULE_ALONE, Tenant, Test, World, crd},
 };
@@ -24,7 +25,7 @@ pub const TESTS: &[Test] = &[
         older_crd,
     ),
     (
-        "vitals::f27_missing_permissions_are_named_by_readyz_until_they_are_given",
+        "vitals::f27_missing_permissions_are_named_by_readyz_until_they_are_given_and_when_they_are_taken_away",
         without_permissions,
     ),
 ];
@@ -125,10 +126,7 @@ fn older_crd(world: &World) {
     assert!(status.unwrap().as_object_mut().unwrap().remove("compliance").is_some());
     let other = world.beside(&older.to_string());
     let tenant = other.tenant_as_service_account("old-crd", "operator", |operator| operator);
-    tenant
-        .kubectl
-        .apply(&PERMISSIONS.replace("NAMESPACE", "old-crd"))
-        .unwrap();
+    tenant.kubectl.apply(&permissions::of_the_chart("old-crd")).unwrap();
     wait_for_line(
         &tenant,
         &[
@@ -147,32 +145,42 @@ fn older_crd(world: &World) {
     wait_for_ready(&tenant);
 }
 
-/// What the operator reads where policies are.
-pub const PERMISSIONS: &str = "
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: { name: operator, namespace: NAMESPACE }
-rules:
-- { apiGroups: [mapa.radar.dev], resources: [maparefreshpolicies], verbs: [list, watch] }
-- { apiGroups: [batch], resources: [cronjobs, jobs], verbs: [list, watch] }
-- { apiGroups: [''], resources: [pods], verbs: [list, watch] }
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: { name: operator, namespace: NAMESPACE }
-roleRef: { apiGroup: rbac.authorization.k8s.io, kind: Role, name: operator }
-subjects: [{ kind: ServiceAccount, name: operator, namespace: NAMESPACE }]
-";
-
 fn without_permissions(world: &World) {
     let tenant = world.tenant_as_service_account("no-rbac", "operator", |operator| operator);
     for resource in ["maparefreshpolicies", "cronjobs", "jobs", "pods"] {
         let line = format!("caches: waiting for {resource} in namespace no-rbac: forbidden");
         wait_for_line(&tenant, &[&line]);
     }
+    let may_not =
+        |what: &str| format!("permissions: the operator may not {what} in namespace no-rbac: look at its role");
+    tenant.kubectl.apply(&permissions::to_read("no-rbac")).unwrap();
+    wait_for_line(
+        &tenant,
+        &[&may_not(
+            "get cronjobs, create cronjobs, update cronjobs, delete cronjobs, get jobs, create jobs, create events, patch events, update \
+             maparefreshpolicies/finalizers, update maparefreshpolicies/status",
+        )],
+    );
+    tenant.kubectl.apply(&permissions::of_the_chart("no-rbac")).unwrap();
+    wait_for_ready(&tenant);
+    tenant.apply("roraima", ON_SCHEDULE_ALONE);
+    tenant.wait_for_condition("roraima", "Ready", "True", "Reconciled");
+
+    // Taken away under its feet: told as soon as it needs it.
     tenant
         .kubectl
-        .apply(&PERMISSIONS.replace("NAMESPACE", "no-rbac"))
+        .apply(&permissions::without("no-rbac", "maparefreshpolicies/status"))
         .unwrap();
+    tenant.apply("roraima", &format!("{ON_SCHEDULE_ALONE}  maxDataAgeMinutes: 20\n"));
+    wait_for_line(&tenant, &[&may_not("update maparefreshpolicies/status")]);
+    tenant.kubectl.apply(&permissions::of_the_chart("no-rbac")).unwrap();
     wait_for_ready(&tenant);
+    tenant.wait("the status of the new spec", || {
+        let policy = tenant.policy("roraima");
+        let (seen, wanted) = (
+            &policy["status"]["observedGeneration"],
+            &policy["metadata"]["generation"],
+        );
+        Look::when(seen == wanted, seen).map(drop)
+    });
 }

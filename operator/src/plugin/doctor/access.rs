@@ -1,10 +1,10 @@
 //! What the caller may do, as the API server itself says it.
 
 use futures::{StreamExt, stream};
-use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
-use kube::{Api, api::PostParams};
+use k8s_openapi::api::authorization::v1::ResourceAttributes;
 
 use super::{Scope, check::Check};
+use crate::permissions::allowed;
 
 const SUBJECT: &str = "your permissions";
 
@@ -37,7 +37,7 @@ const USEFUL: [(&str, &str, &str, &str); 1] = [("patch", "mapa.radar.dev", "mapa
 /// Asks the API server about each.
 pub async fn check(scope: Scope<'_>) -> Vec<Check> {
     let all: Vec<_> = NEEDED.iter().chain(&USEFUL).collect();
-    let answers: Vec<Result<bool, kube::Error>> = stream::iter(all.iter().map(|needed| allowed(scope, needed)))
+    let answers: Vec<Result<bool, kube::Error>> = stream::iter(all.iter().map(|needed| may(scope, needed)))
         .buffered(CONCURRENCY)
         .collect()
         .await;
@@ -48,26 +48,15 @@ pub async fn check(scope: Scope<'_>) -> Vec<Check> {
     judge(&may, scope.namespace)
 }
 
-async fn allowed(
-    scope: Scope<'_>,
-    &(verb, group, resource, _): &(&str, &str, &str, &str),
-) -> Result<bool, kube::Error> {
-    let review = SelfSubjectAccessReview {
-        spec: SelfSubjectAccessReviewSpec {
-            resource_attributes: Some(ResourceAttributes {
-                namespace: scope.namespace.map(str::to_owned),
-                verb: Some(verb.to_owned()),
-                group: Some(group.to_owned()),
-                resource: Some(resource.to_owned()),
-                ..ResourceAttributes::default()
-            }),
-            ..SelfSubjectAccessReviewSpec::default()
-        },
-        ..SelfSubjectAccessReview::default()
+async fn may(scope: Scope<'_>, &(verb, group, resource, _): &(&str, &str, &str, &str)) -> kube::Result<bool> {
+    let attributes = ResourceAttributes {
+        namespace: scope.namespace.map(str::to_owned),
+        verb: Some(verb.to_owned()),
+        group: Some(group.to_owned()),
+        resource: Some(resource.to_owned()),
+        ..ResourceAttributes::default()
     };
-    let api: Api<SelfSubjectAccessReview> = Api::all(scope.cluster.client.clone());
-    let answer = api.create(&PostParams::default(), &review).await?;
-    Ok(answer.status.is_some_and(|status| status.allowed))
+    allowed(&scope.cluster.client, attributes).await
 }
 
 /// `may` says of each of [`NEEDED`] and then [`USEFUL`] whether it is allowed.

@@ -4,7 +4,9 @@ pub mod access;
 pub mod check;
 pub mod clock;
 pub mod definition;
+pub mod installed;
 pub mod operator;
+pub mod operator_access;
 pub mod pods;
 pub mod policies;
 pub mod secrets;
@@ -42,7 +44,10 @@ pub async fn run(cluster: &Cluster, asked: &DoctorArguments) -> Result<u8, Plugi
     let mut checks = vec![clock::of_api_server(cluster).await?];
     checks.extend(definition::check(cluster).await);
     checks.extend(access::check(scope).await);
-    checks.push(operator::check(cluster, asked.operator_namespace.as_deref()).await);
+    let place = asked.operator_namespace.as_deref();
+    let installed = installed::find(&cluster.client, place).await;
+    checks.extend(operator::check(&cluster.client, place, &installed).await);
+    checks.extend(operator_access::check(&cluster.client, &installed.unwrap_or_default()).await);
     match read(scope).await {
         Ok(listed) => {
             checks.extend(policies::check(&listed, scope.namespace, Timestamp::now()));
