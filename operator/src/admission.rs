@@ -91,15 +91,20 @@ pub fn admit(mut object: Value, namespace: &str) -> Result<Admitted, Vec<Problem
     })
 }
 
-/// The schema of the resource as the API server gets it; empty if it had none.
+/// The schema of the resource as the API server gets it, without the status, which nobody applies; empty if it had none.
 fn schema() -> Value {
     let crd = MapaRefreshPolicy::crd();
-    crd.spec
+    let mut schema = crd
+        .spec
         .versions
         .into_iter()
         .find_map(|version| version.schema?.open_api_v3_schema)
         .and_then(|schema| serde_json::to_value(schema).ok())
-        .unwrap_or_default()
+        .unwrap_or_default();
+    if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.remove("status");
+    }
+    schema
 }
 
 #[derive(Default)]

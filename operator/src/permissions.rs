@@ -101,8 +101,8 @@ impl fmt::Display for Permission {
 pub async fn denied(client: &Client, namespace: Option<&str>) -> kube::Result<Vec<Permission>> {
     let asked = NEEDED.into_iter().filter(|permission| !permission.fills_a_cache());
     let answers = stream::iter(asked.map(|permission| async move {
-        let may = allowed(client, permission.attributes(namespace)).await?;
-        kube::Result::Ok((!may).then_some(permission))
+        let may = allowed(client, permission.attributes(namespace)).await;
+        may.map(|may| (!may).then_some(permission))
     }));
     let denied: Vec<Option<Permission>> = answers.buffered(CONCURRENCY).try_collect().await?;
     Ok(denied.into_iter().flatten().collect())

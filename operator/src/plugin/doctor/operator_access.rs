@@ -37,8 +37,8 @@ async fn denied<'a>(client: &Client, operator: &'a Installed) -> kube::Result<Ve
         .iter()
         .flat_map(|place| NEEDED.into_iter().map(move |permission| (permission, *place)));
     let answers = stream::iter(asked.map(|(permission, place)| async move {
-        let may = allowed(client, operator, permission, place).await?;
-        kube::Result::Ok((!may).then_some((permission, place)))
+        let may = allowed(client, operator, permission, place).await;
+        may.map(|may| (!may).then_some((permission, place)))
     }));
     let denied: Vec<Option<Denied<'_>>> = answers.buffered(CONCURRENCY).try_collect().await?;
     Ok(denied.into_iter().flatten().collect())
