@@ -193,4 +193,12 @@ mod tests {
         let help = Args::command().render_long_help().to_string();
         assert!(help.contains("Examples:") && help.contains("Exit codes:"), "{help}");
     }
+
+    #[test]
+    fn lesson_01_every_task_that_a_policy_can_have_is_one_that_the_runner_knows() {
+        for task in TaskName::ALL {
+            let args = Args::try_parse_from(["job-runner", "run", task.as_str()]).unwrap();
+            assert!(matches!(args.command, Command::Run(run) if run.task == task), "{task}");
+        }
+    }
 }

@@ -275,6 +275,26 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn f23_a_change_of_the_clocks_moves_no_slot() {
+        let slots = |zone: &str| -> Vec<_> {
+            cron_jobs(serde_json::json!({ "timeZone": zone }))
+                .into_iter()
+                .map(|cron_job| cron_job.object.spec.unwrap())
+                .map(|spec| (spec.time_zone, spec.schedule))
+                .collect()
+        };
+        let without = slots("America/Boa_Vista");
+        for (zone, schedule) in &without {
+            assert_eq!(zone.as_deref(), Some("Etc/UTC"));
+            assert!(schedule.ends_with(" * * * *"), "every hour is alike: {schedule}");
+        }
+        // By an hour, by half an hour, and by nothing.
+        for zone in ["America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu"] {
+            assert_eq!(slots(zone), without, "{zone}");
+        }
+    }
+
+    #[test]
     fn the_deadline_is_after_the_budget_and_before_the_next_slot_for_every_interval() {
         for interval in 1..=30 {
             let cron_job = &cron_jobs(serde_json::json!({ "intervalMinutes": interval }))[0];

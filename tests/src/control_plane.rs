@@ -33,7 +33,7 @@ pub struct ControlPlane {
     etcd_port: u16,
     pki: Pki,
     admin: PathBuf,
-    api_server: Option<Process>,
+    api_server: Mutex<Option<Process>>,
     controller_manager: Mutex<Option<Process>>,
     etcd: Option<Process>,
     folder: TempDir,
@@ -77,7 +77,7 @@ impl ControlPlane {
                 etcd_port: free_port()?,
                 pki,
                 admin,
-                api_server: None,
+                api_server: Mutex::default(),
                 controller_manager: Mutex::default(),
                 etcd: None,
                 folder,
@@ -171,11 +171,15 @@ impl ControlPlane {
         self.controller_manager.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn api_server(&self) -> MutexGuard<'_, Option<Process>> {
+        self.api_server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Starts the API server, if it is stopped, and waits until it is ready.
     ///
     /// # Errors
     /// It cannot be started; with the end of its log.
-    pub fn start_api_server(&mut self) -> Result<()> {
+    pub fn start_api_server(&self) -> Result<()> {
         let file = |flag: &str, name: &str| format!("--{flag}={}", self.pki.path(name).display());
         let mut command = self.assets.command("kube-apiserver");
         command
@@ -214,9 +218,9 @@ impl ControlPlane {
             .arg(format!("--audit-log-path={}", self.audit_log().display()))
             // Tests and benches read it from its beginning: at the default of 100 MB it would begin anew.
             .arg("--audit-log-maxsize=65536");
-        self.api_server = Some(Process::start("kube-apiserver", &command, self.folder.path())?);
+        let mut process = self.api_server();
+        *process = Some(Process::start("kube-apiserver", &command, self.folder.path())?);
         let kubectl = self.kubectl();
-        let process = &mut self.api_server;
         wait::until("the API server to be ready", READY_WITHIN, || {
             if let Some(Err(ended)) = process.as_mut().map(Process::check) {
                 return Look::Never(ended.to_string());
@@ -229,8 +233,8 @@ impl ControlPlane {
     }
 
     /// Kills the API server, which would drain for a minute otherwise.
-    pub fn stop_api_server(&mut self) {
-        self.api_server = None;
+    pub fn stop_api_server(&self) {
+        *self.api_server() = None;
     }
 
     /// The API server's audit log: one JSON line for each request that is answered.

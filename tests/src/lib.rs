@@ -28,6 +28,8 @@ pub mod policy;
 pub mod postgres;
 pub mod process;
 pub mod progress;
+#[cfg(test)]
+mod proofs;
 pub mod redis;
 pub mod sbom;
 pub mod seed;

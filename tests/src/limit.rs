@@ -5,8 +5,9 @@ use k8s_openapi::jiff::SignedDuration;
 
 use crate::progress;
 
-/// What a machine may add that is busy with everything else.
-const NOISE: SignedDuration = SignedDuration::from_secs(10);
+/// What a machine may add that is busy with everything else. It has to be less than what a broken promise adds: a lease that is not handed
+/// over is taken 10 to 15 s after SIGTERM instead of 2, for it lasts 15 s and is renewed every 5.
+const NOISE: SignedDuration = SignedDuration::from_secs(4);
 
 /// Says how long `what` took.
 ///

@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn skipped_and_repeated_local_times_are_resolved() {
+    fn f23_skipped_and_repeated_local_times_are_resolved() {
         let zone = chrono_tz::America::Sao_Paulo;
         assert_eq!(
             local("2018-11-04 00:30:00", zone, Fold::Earlier),

@@ -23,12 +23,15 @@ fn slow_view(world: &World) {
     world.sql("DROP MATERIALIZED VIEW radar.mv_portal_publico; CREATE MATERIALIZED VIEW radar.mv_portal_publico AS SELECT *, pg_sleep(60)::text AS x FROM radar.interrupcao WITH NO DATA; CREATE UNIQUE INDEX ON radar.mv_portal_publico (linha); ALTER MATERIALIZED VIEW radar.mv_portal_publico OWNER TO mapa_refresh");
 }
 
+/// The sessions of runs that refresh.
+const REFRESHING: &str = "FROM pg_stat_activity WHERE usename = 'mapa_refresh' AND datname = current_database() AND state = 'active' AND query LIKE 'REFRESH%'";
+
 fn is_refreshing(world: &World) -> bool {
-    world.sql("SELECT count(*) FROM pg_stat_activity WHERE usename = 'mapa_refresh' AND datname = current_database() AND state = 'active' AND query LIKE 'REFRESH%'") != "0"
+    world.sql(&format!("SELECT count(*) {REFRESHING}")) != "0"
 }
 
 #[test]
-fn a_database_that_is_down_is_tried_again_as_the_policy_says() {
+fn f32_a_database_that_is_down_is_tried_again_as_the_policy_says() {
     let world = World::new();
     let dead = format!("postgres://127.0.0.1:{}/x", free_port());
     world.secret("database", &[("url", &dead), ("username", "u"), ("password", "p")]);
@@ -50,7 +53,7 @@ fn a_database_that_is_down_is_tried_again_as_the_policy_says() {
 }
 
 #[test]
-fn a_wrong_password_is_tried_once() {
+fn f32_a_wrong_password_is_tried_once() {
     let postgres = Arc::new(Postgres::start());
     let world = World::on(Arc::clone(&postgres));
     let url = format!("postgres://127.0.0.1:{}/{}", postgres.port(), world.database);
@@ -84,7 +87,7 @@ fn a_wrong_password_is_tried_once() {
 }
 
 #[test]
-fn a_server_that_hangs_costs_at_most_the_deadline_and_five_seconds() {
+fn f32_a_server_that_hangs_costs_at_most_the_deadline_and_five_seconds() {
     let postgres = Arc::new(Postgres::start());
     let world = World::on(Arc::clone(&postgres));
     world.outage(1, 90, "");
@@ -106,7 +109,7 @@ fn a_server_that_hangs_costs_at_most_the_deadline_and_five_seconds() {
 }
 
 #[test]
-fn a_server_that_hangs_in_the_middle_of_a_statement_does_not_hold_the_runner() {
+fn f32_a_server_that_hangs_in_the_middle_of_a_statement_does_not_hold_the_runner() {
     let postgres = Arc::new(Postgres::start());
     let world = World::on(Arc::clone(&postgres));
     slow_view(&world);
@@ -119,6 +122,36 @@ fn a_server_that_hangs_in_the_middle_of_a_statement_does_not_hold_the_runner() {
     assert!(began.elapsed() < GRACE, "{:?}", began.elapsed());
     assert_eq!(run.failure(1).code, "Terminated");
     postgres.stall(false);
+}
+
+#[test]
+fn f32_a_database_that_dies_in_the_middle_of_a_refresh_keeps_the_old_view_and_is_tried_again() {
+    let world = World::new();
+    slow_view(&world);
+    let before = world.stamp();
+    let running = world
+        .runner(VIEW)
+        .env("MAPA_MAX_RETRIES", "1")
+        .env("MAPA_RETRY_DELAY_SECONDS", "0")
+        .start();
+    let mut session = "0".to_owned();
+    for attempt in 1..=2 {
+        wait_until(&format!("attempt {attempt} refreshes"), || {
+            let other = world.sql(&format!("SELECT max(pid) {REFRESHING} AND pid <> {session}"));
+            let is_there = !other.is_empty();
+            if is_there {
+                session = other;
+            }
+            is_there
+        });
+        world.sql(&format!("SELECT pg_terminate_backend({session})"));
+    }
+    let run = running.finish();
+    let error = run.failure(1);
+    // What PostgreSQL says when an administrator ends a session.
+    assert_eq!((error.class, error.code.as_str()), (FaultClass::Transient, "57P01"));
+    assert_eq!(run.report.attempts.len(), 2);
+    assert_eq!(world.stamp(), before);
 }
 
 #[test]
@@ -174,7 +207,7 @@ fn lesson_06_a_retry_that_cannot_end_before_the_deadline_is_not_begun_and_that_i
 }
 
 #[test]
-fn whatever_the_caches_fault_what_was_published_stays() {
+fn f33_whatever_the_caches_fault_what_was_published_stays() {
     let world = World::new();
     world.outage(1, 90, "");
     world.succeed(VIEW);

@@ -120,7 +120,7 @@ fn retrying(runner: Runner) -> Runner {
 }
 
 #[test]
-fn f14_each_number_has_its_class_wherever_it_is_raised() {
+fn f32_each_number_has_its_class_wherever_it_is_raised() {
     let oracle = Oracle::new();
     oracle.runner(VIEW).run().success();
     let transient = "22 28 31 45 378 602 603 609 1012 1041 1043 1089 1092 2396 3113 3114 3122 3135 12153 12537 12547 12570 12583 27146 28511 \
@@ -186,7 +186,7 @@ fn f14_each_number_has_its_class_wherever_it_is_raised() {
 }
 
 #[test]
-fn f14_a_wrong_password_is_tried_once_and_never_again_in_that_run() {
+fn f32_a_wrong_password_is_tried_once_and_never_again_in_that_run() {
     let oracle = Oracle::new();
     oracle.secret(&[("password", "c4n4ry-wrong")]);
     let run = oracle
@@ -283,7 +283,7 @@ fn what_is_wrapped_is_classified_by_what_is_inside() {
 }
 
 #[test]
-fn a_connection_that_dies_between_two_batches_publishes_nothing_and_is_tried_again() {
+fn f32_a_connection_that_dies_between_two_batches_publishes_nothing_and_is_tried_again() {
     let oracle = Oracle::new();
     let start = oracle.local_time() - chrono::Duration::minutes(90);
     oracle.source((1..=2_000).map(|id| outage(id, start)).collect());
@@ -313,7 +313,7 @@ fn a_connection_that_dies_between_two_batches_publishes_nothing_and_is_tried_aga
 }
 
 #[test]
-fn a_call_that_hangs_costs_at_most_the_deadline_and_five_seconds() {
+fn f32_a_call_that_hangs_costs_at_most_the_deadline_and_five_seconds() {
     let oracle = Oracle::new();
     oracle.runner(VIEW).run().success();
     let limits = |task: &str| {
@@ -410,7 +410,7 @@ fn sigterm_breaks_off_the_refresh_and_the_view_stays_as_it_was() {
 }
 
 #[test]
-fn a_runner_that_is_killed_leaves_no_lock() {
+fn f34_a_runner_that_is_killed_leaves_no_lock() {
     let oracle = Oracle::new();
     oracle
         .server

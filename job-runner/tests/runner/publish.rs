@@ -37,7 +37,7 @@ fn refreshed() -> World {
 }
 
 #[test]
-fn map_and_statistics_carry_the_views_stamp_and_agree() {
+fn lesson_02_whoever_reads_the_cache_sees_map_and_statistics_which_carry_the_views_stamp_and_agree() {
     let world = refreshed();
     let (map, statistics) = (world.succeed(MAP), world.succeed(STATISTICS));
     assert_eq!(
@@ -256,7 +256,7 @@ fn a_key_that_something_else_uses_is_named_before_anything_is_written() {
 }
 
 #[test]
-fn lesson_03_i13_readers_never_meet_a_hole_nor_two_generations_at_once() {
+fn lesson_03_i13_f34_readers_never_meet_a_hole_nor_two_generations_at_once_though_runs_are_killed() {
     let world = refreshed();
     world.succeed(MAP);
     let ended = AtomicBool::new(false);

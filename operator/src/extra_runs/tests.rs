@@ -127,7 +127,7 @@ fn f20_a_job_that_was_deleted_while_nobody_looked_is_a_failure_and_is_not_create
 }
 
 #[test]
-fn f02_a_crash_between_two_jobs_of_one_stage_leaves_the_other_to_be_created() {
+fn f01_a_crash_between_two_jobs_of_one_stage_leaves_the_other_to_be_created() {
     let mut scene = Scene::new(&[MAP, STATISTICS]);
     assert_eq!(scene.advance(&[]), [MAP, STATISTICS]);
     scene.create(MAP);

@@ -28,7 +28,7 @@ const WRITERS: usize = 8;
 /// `maxDataAgeMinutes` of the policies, in seconds.
 const LIMIT_SECONDS: i64 = 1_800;
 
-/// Of 1,000 policies and of 10,000.
+/// Of 1,000 policies and of 10,000 (F28).
 pub fn breaches(table: &mut Table) {
     breaches_of(table, 1_000, Duration::from_secs(60));
     breaches_of(table, 10_000, Duration::from_secs(300));

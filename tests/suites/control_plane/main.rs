@@ -15,11 +15,14 @@ mod cron_jobs;
 mod deadlines;
 mod evidence;
 mod extra_runs;
+mod logs;
+mod metrics;
 mod past_admission;
 mod permissions;
 mod plugin;
 mod pods;
 mod replicas;
+mod terminal;
 mod traces;
 mod vitals;
 mod world;
@@ -62,10 +65,13 @@ fn trials(world: Option<&world::World>) -> Vec<Trial> {
         deadlines::TESTS,
         evidence::TESTS,
         extra_runs::TESTS,
+        logs::TESTS,
+        metrics::TESTS,
         past_admission::TESTS,
         permissions::TESTS,
         replicas::TESTS,
         plugin::TESTS,
+        terminal::TESTS,
         traces::TESTS,
         vitals::TESTS,
     ]

@@ -61,7 +61,7 @@ fn binary() -> &'static Path {
     BINARY.get_or_init(|| cargo::binary("mapa-refresh-operator", "kubectl-mapa").unwrap())
 }
 
-fn command(kubeconfig: &Path, arguments: &[&str]) -> Command {
+pub fn command(kubeconfig: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command
         .args(arguments)
@@ -72,9 +72,9 @@ fn command(kubeconfig: &Path, arguments: &[&str]) -> Command {
 
 /// What the plugin said, and its exit code.
 #[derive(Debug)]
-struct Said {
-    code: i32,
-    stdout: String,
+pub struct Said {
+    pub code: i32,
+    pub stdout: String,
     stderr: String,
 }
 
@@ -102,7 +102,7 @@ fn mapa_as(kubeconfig: &Path, arguments: &[&str]) -> Said {
 }
 
 /// The plugin in the tenant's namespace, as the admin.
-fn mapa(world: &World, tenant: &Tenant, arguments: &[&str]) -> Said {
+pub fn mapa(world: &World, tenant: &Tenant, arguments: &[&str]) -> Said {
     let all: Vec<&str> = arguments.iter().copied().chain(["-n", &tenant.namespace]).collect();
     mapa_as(world.plane().kubeconfig(), &all)
 }
@@ -116,7 +116,7 @@ fn started(world: &World, tenant: &Tenant, arguments: &[&str]) -> std::process::
         .unwrap()
 }
 
-fn published(tenant: &Tenant) {
+pub fn published(tenant: &Tenant) {
     // With an interval of the limit's length the next slot may be too late already, which depends on the minute in which the test begins.
     let example = Example {
         interval_minutes: 20,

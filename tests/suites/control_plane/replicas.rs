@@ -8,6 +8,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use mapa_refresh_tests::{
     limit,
     process::Process,
+    vitals,
     wait::{self, Look},
 };
 use nix::sys::signal::Signal;
@@ -44,6 +45,25 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Replica {
     user: String,
     process: Process,
+}
+
+impl Replica {
+    /// Waits until its probe is answered with `status`, by one line that has all of `words`.
+    fn wait_for_readiness(&self, status: u16, words: &[&str]) {
+        wait::until("the probe", PATIENCE, || {
+            let Some(address) = vitals::address(&self.process.log()) else {
+                return Look::Saw("it does not serve yet".to_owned());
+            };
+            match vitals::ask(address, "/readyz") {
+                Ok((code, text)) => {
+                    let is_said = text.lines().any(|line| words.iter().all(|word| line.contains(word)));
+                    Look::when(code == status && is_said, (code, text)).map(drop)
+                }
+                Err(error) => Look::Saw(error.to_string()),
+            }
+        })
+        .unwrap();
+    }
 }
 
 /// A request as the audit log has it.
@@ -214,11 +234,11 @@ impl<'world> Stage<'world> {
         })
     }
 
-    /// The last successful request of `replica` about the lease.
-    fn last_renewal(&self, replica: &Replica) -> Timestamp {
+    /// The last successful write of `user` to the lease: a renewal, or that it gives it up.
+    fn last_renewal(&self, user: &str) -> Timestamp {
         self.requests()
             .iter()
-            .rfind(|request| request.user == replica.user && request.is_of_lease() && request.succeeded())
+            .rfind(|request| request.user == user && request.is_of_lease() && request.succeeded())
             .unwrap()
             .at
     }
@@ -297,7 +317,7 @@ fn killed(world: &World) {
     stage.reconciles("acre");
     assert!(!stage.writes_beside_the_lease(&one).is_empty());
     let killed = Timestamp::now();
-    let last = stage.last_renewal(&one);
+    let last = stage.last_renewal(&one.user);
     drop(one);
     stage.ask(&["delete", "cronjobs", "--all"]);
     let taken = stage.wait_for_takeover(&two);
@@ -330,7 +350,8 @@ fn terminated(world: &World) {
         request.user == two.user && request.is_of_lease()
     });
     let told = Timestamp::now();
-    assert!(one.process.terminate(), "exit code 0");
+    let Replica { user, process } = one;
+    assert!(process.terminate(), "exit code 0");
     let ended = Timestamp::now();
     limit::keeps(
         "from SIGTERM to the end",
@@ -341,6 +362,18 @@ fn terminated(world: &World) {
     limit::keeps(
         "from SIGTERM of the leader to the other's lease",
         taken.duration_since(told),
+        SignedDuration::from_secs(2),
+    );
+    // By the API server's words alone, however busy the machine: without a release the last write would be a renewal from before SIGTERM,
+    // and the lease would run for another 15 s from there.
+    let released = stage.last_renewal(&user);
+    assert!(
+        released > told,
+        "told to end at {told}, it wrote the lease last at {released}"
+    );
+    limit::keeps(
+        "from the release of the lease to the other's",
+        taken.duration_since(released),
         SignedDuration::from_secs(2),
     );
     stage.reconciles("amapa");
@@ -385,6 +418,10 @@ subjects: [{{ apiGroup: rbac.authorization.k8s.io, kind: User, name: {user} }}]
         )
     })
     .unwrap();
+    one.wait_for_readiness(
+        503,
+        &["lease: could not read the lease", "forbidden", r#""leases""#, LEASE],
+    );
     assert!(stage.writes_beside_the_lease(&one).is_empty());
     let role = [
         "-n",
@@ -408,5 +445,6 @@ subjects: [{{ apiGroup: rbac.authorization.k8s.io, kind: User, name: {user} }}]
     ];
     kubectl.run(binding).unwrap();
     stage.wait_for_holder(&one, "one");
+    one.wait_for_readiness(200, &["ok"]);
     stage.reconciles("acre");
 }

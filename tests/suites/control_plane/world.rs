@@ -118,6 +118,16 @@ impl World {
         self.plane().start_controller_manager().unwrap();
     }
 
+    /// Kills the API server of a world of one's own: every watch is cut, and nothing is answered.
+    pub fn stop_api_server(&self) {
+        self.plane().stop_api_server();
+    }
+
+    /// Starts it again, and waits until it is ready.
+    pub fn start_api_server(&self) {
+        self.plane().start_api_server().unwrap();
+    }
+
     /// An operator that is `user` for the API server, not started yet.
     pub fn operator_of(&self, user: &str) -> Operator {
         let pki = self.plane().pki();

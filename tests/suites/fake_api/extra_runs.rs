@@ -122,7 +122,7 @@ async fn rescues_under_chaos(seed: u64, rivals: usize) -> BTreeSet<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn promise_6_rescues_under_chaos_are_one_for_each_deadline() {
+async fn promise_5_rescues_under_chaos_are_one_for_each_deadline() {
     for seed in 800..806 {
         let rescues = rescues_under_chaos(seed, 1).await;
         assert!(rescues.len() > 3, "seed {seed}: {rescues:?}");
@@ -130,7 +130,7 @@ async fn promise_6_rescues_under_chaos_are_one_for_each_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn promise_6_f24_rescues_of_two_operators_under_chaos_are_one_for_each_deadline() {
+async fn promise_5_f24_rescues_of_two_operators_under_chaos_are_one_for_each_deadline() {
     for seed in 900..906 {
         let rescues = rescues_under_chaos(seed, 2).await;
         assert!(rescues.len() > 3, "seed {seed}: {rescues:?}");
@@ -138,7 +138,7 @@ async fn promise_6_f24_rescues_of_two_operators_under_chaos_are_one_for_each_dea
 }
 
 #[tokio::test(start_paused = true)]
-async fn promise_6_a_run_that_can_still_make_it_is_waited_for_by_two_operators() {
+async fn promise_5_a_run_that_can_still_make_it_is_waited_for_by_two_operators() {
     let mut world = World::with_rivals(71, 2);
     world.apply(policy("roraima", json!({})));
     world.run_for(minutes(25)).await;

@@ -9,6 +9,7 @@ use crate::span::{minutes, seconds};
 /// Histories; `FAKE_API_HISTORIES` asks for more, `FAKE_API_SEED` for another first seed.
 const HISTORIES: u64 = 25;
 
+/// I1, I2, I3, I4, I5, I6, I8, I9, I10 and I11 are judged after every request, I7 at the end: by the world, which fails the history.
 #[tokio::test(start_paused = true)]
 async fn any_history_of_faults_keeps_the_invariants_and_ends_well() {
     let number = |name: &str, default| {
@@ -115,4 +116,47 @@ async fn history(seed: u64) {
         );
     }
     assert_eq!(world.all(resource::CRON_JOBS).len(), 6, "seed {seed}");
+}
+
+/// Half a day in which nothing is ever wholly well: a request in fifty meets a fault, each operator may die by it, and every hour
+/// somebody changes, deletes and asks for something.
+#[tokio::test(start_paused = true)]
+async fn f30_twelve_hours_of_eight_policies_two_operators_and_steady_faults_end_well() {
+    let mut world = World::with_rivals(30, 2);
+    let names: Vec<String> = (0..8).map(|number| format!("utility-{number}")).collect();
+    for (number, name) in names.iter().enumerate() {
+        world.apply(policy(name, json!({ "intervalMinutes": 6 + 2 * number })));
+    }
+    world.run_for(minutes(35)).await;
+    world.with_faults(|faults| faults.chaos(30, 20));
+    for (hour, task) in TaskName::DEFAULT.into_iter().cycle().take(12).enumerate() {
+        let name = |offset: usize| names[(hour + offset) % names.len()].as_str();
+        let doomed = world.cron_job_key(name(0), task);
+        if !world.get(&doomed).is_null() {
+            world.delete(&doomed);
+        }
+        world.edit(&world.policy_key(name(1)), |policy| {
+            policy["spec"]["intervalMinutes"] = (5 + hour).into();
+        });
+        world.edit(&world.policy_key(name(2)), |policy| {
+            policy["metadata"]["annotations"]["mapa.radar.dev/requestedAt"] = hour.to_string().into();
+        });
+        world
+            .kubernetes
+            .script
+            .next(task, [Outcome::Hangs, Outcome::OutOfMemory]);
+        world.run_for(minutes(60)).await;
+    }
+    assert!(world.crashes() > 0, "no faults");
+    world.clear_faults();
+    world.kubernetes.script.clear();
+    world.run_for(seconds(30)).await;
+    world.converges_within(seconds(10)).await;
+    world.run_for(minutes(35)).await;
+    world.converges_within(seconds(40)).await;
+    for name in &names {
+        for (type_, reason) in [("Ready", "Reconciled"), ("Compliant", "Fresh")] {
+            assert!(world.is(name, type_, "True", reason), "{}", world.policy(name));
+        }
+    }
 }

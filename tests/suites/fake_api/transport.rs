@@ -194,6 +194,49 @@ async fn f10_its_own_writes_reach_the_watch_late_and_are_not_written_twice() {
     assert!(creations.iter().all(|cron_job| cron_job["metadata"]["generation"] == 1));
 }
 
+/// An API server whose etcd has no room left answers every read and refuses every write, also those of the controllers.
+#[tokio::test(start_paused = true)]
+async fn f29_what_happened_while_etcd_was_full_is_told_within_ten_seconds_of_room() {
+    let mut world = running(29).await;
+    let full = || {
+        Effect::Refused(Failure::new(
+            500,
+            "InternalError",
+            "etcdserver: mvcc: database space exceeded",
+        ))
+    };
+    world.with_faults(|faults| faults.always(Call::is_write, full()));
+    world.kubernetes.go_down();
+    world.run_for(minutes(45)).await;
+    assert_eq!(
+        world.condition("roraima", "Compliant")["status"],
+        "True",
+        "nothing can be written: `compliantUntil` alone tells that it is over"
+    );
+    world.clear_faults();
+    world
+        .run_until("the breach is told", seconds(10), |world| {
+            world.condition("roraima", "Compliant")["status"] == "False"
+        })
+        .await;
+    world.controllers_come_up();
+    world.converges_within(seconds(10)).await;
+    world.run_for(minutes(12)).await;
+    assert!(world.is("roraima", "Compliant", "True", "Fresh"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn f29_a_slow_etcd_costs_time_and_no_second_write() {
+    let mut world = World::new(291);
+    // A little less than a write is waited for.
+    world.with_faults(|faults| faults.always(Call::is_write, Effect::Slow(seconds(4))));
+    world.apply(policy("roraima", json!({ "rescue": false })));
+    world.run_for(minutes(2)).await;
+    world.clear_faults();
+    world.converges_within(seconds(10)).await;
+    assert_eq!(world.server().writes(), 4);
+}
+
 #[tokio::test(start_paused = true)]
 async fn f27_a_role_that_is_taken_away_and_given_back() {
     let mut world = running(27).await;

@@ -4,7 +4,7 @@ use mapa_refresh_tests::{images, postgres, redis, seed};
 use serde_json::Value;
 
 use crate::{
-    restricted::assert_restricted,
+    restricted::{assert_restricted, identities, nobody, process_of},
     world::{Test, World, condition, task},
 };
 
@@ -59,6 +59,16 @@ fn life(world: &World) {
     tenant.kill_operator();
     database.stop();
     tenant.start_operator();
+    // A run that waits for its next attempt is there for long enough to look at its process: what its pod says is what was asked for, this is
+    // what it got.
+    let runner = tenant.wait("a run in progress", 90, |_| {
+        let pods: Value = serde_json::from_str(&tenant.run(&["get", "pods", "-o", "json"])).unwrap();
+        let running = pods["items"].as_array()?.iter();
+        running
+            .filter(|pod| pod["status"]["phase"] == "Running")
+            .find_map(|pod| identities(process_of(pod, "job-runner")?))
+    });
+    assert_eq!(runner, nobody());
     tenant.wait("a failed run with its retries", 150, |policy| {
         let view = task(policy, "refresh-mv-portal");
         (view["consecutiveFailures"].as_i64() >= Some(1)

@@ -1,5 +1,7 @@
 //! What a pod that runs may not do.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 /// Where the kubelet puts a token.
@@ -25,10 +27,32 @@ pub fn assert_restricted(list: &str, has_token: bool) {
             let token = mounts.into_iter().any(|mount| mount["mountPath"] == TOKEN);
             assert_eq!(token, has_token, "{container}");
         }
-        // What the kubelet itself says of the process; it tells it since Kubernetes 1.33.
-        for status in pod["status"]["containerStatuses"].as_array().into_iter().flatten() {
-            let uid = &status["user"]["linux"]["uid"];
-            assert!(uid.is_null() || uid == 65532, "{status}");
-        }
     }
+}
+
+/// Who process `id` is for the kernel, user and group: really, effectively, and as whom it could become again. None when it has ended.
+pub fn identities(id: u32) -> Option<BTreeSet<String>> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    let lines = ["Uid:", "Gid:"].map(|kind| status.lines().find_map(|line| line.strip_prefix(kind)));
+    let words = lines.into_iter().flatten().flat_map(str::split_whitespace);
+    Some(words.map(str::to_owned).collect())
+}
+
+/// The only identity that a process of ours has: nobody whom the node knows.
+pub fn nobody() -> BTreeSet<String> {
+    BTreeSet::from(["65532".to_owned()])
+}
+
+/// The process called `name` of the first container of `pod`, which only the node knows: its cgroup has the container's name. None while
+/// it does not run.
+pub fn process_of(pod: &Value, name: &str) -> Option<u32> {
+    let container = pod["status"]["containerStatuses"][0]["containerID"].as_str()?;
+    let container = container.trim_start_matches("containerd://");
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    processes
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+        .find(|id| {
+            let of = |file: &str| std::fs::read_to_string(format!("/proc/{id}/{file}")).unwrap_or_default();
+            of("cgroup").contains(container) && of("comm").trim_end() == name
+        })
 }

@@ -126,7 +126,7 @@ fn lesson_06_a_period_equal_to_the_limit_breaches_at_every_slot_unless_rescues_a
 }
 
 #[test]
-fn f01_an_outage_longer_than_the_limit_is_a_breach_and_its_age_is_what_it_lasted() {
+fn f32_an_outage_longer_than_the_limit_is_a_breach_and_its_age_is_what_it_lasted() {
     let seen = world_of(
         &planned(10, ""),
         &odds(0.0, "p50=3s,p99=3s", "p50=2s,p99=2s", Some("2h/30d")),
@@ -146,7 +146,7 @@ fn f01_an_outage_longer_than_the_limit_is_a_breach_and_its_age_is_what_it_lasted
 }
 
 #[test]
-fn promise_7_a_rescue_renews_what_a_failed_run_left_to_age() {
+fn promise_5_a_rescue_renews_what_a_failed_run_left_to_age() {
     let luck = odds(0.3, "p50=3s,p99=10s", "p50=2s,p99=10s", None);
     let retries =
         "  tasks:\n  - { name: refresh-mv-portal, maxRetries: 0 }\n  - { name: refresh-mapa-cache, maxRetries: 0 }\n";
