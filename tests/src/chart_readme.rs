@@ -21,9 +21,8 @@ and what its status means is in the repository's README.
 ## Install
 
 ```console
-$ helm install mapa-refresh-operator charts/mapa-refresh-operator --namespace mapa-system --create-namespace \\
+$ helm install mapa-refresh-operator charts/mapa-refresh-operator --namespace mapa-system --create-namespace --wait \\
     --set image.repository=registry.example/mapa-refresh-operator --set runner.image.repository=registry.example/mapa-job-runner
-$ kubectl -n mapa-system rollout status deployment/mapa-refresh-operator
 $ helm test mapa-refresh-operator --namespace mapa-system
 ```
 

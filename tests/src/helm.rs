@@ -46,6 +46,12 @@ pub fn chart() -> PathBuf {
     images::repository().join("charts/mapa-refresh-operator")
 }
 
+/// The chart before this one, as it was packed: without leader election, metrics and probes.
+#[must_use]
+pub fn previous_chart() -> PathBuf {
+    images::repository().join("tests/suites/chart/previous/mapa-refresh-operator-0.1.0.tgz")
+}
+
 /// The arguments that make a release run the images `operator` and `runner`, given as `repository:tag`.
 #[must_use]
 pub fn image_arguments(operator: &str, runner: &str) -> Vec<String> {

@@ -198,23 +198,17 @@ fn build_project(
     )
 }
 
-/// Builds the operator's image of the sources in `root`, of which nothing is compiled yet, into `archive`.
+/// Builds the image of `folder`'s Dockerfile of the sources in `root`, of which nothing is compiled yet, into `archive`.
 ///
 /// # Errors
 /// The build fails; with its output.
-pub fn operator_from_nothing(root: &Path, archive: &Path) -> Result<()> {
+pub fn from_nothing(root: &Path, folder: &str, archive: &Path) -> Result<()> {
     packages::ensure(packages::IMAGES)?;
     make_rust_image()?;
     let target = tempfile::tempdir().step("create a folder")?;
-    let name = "localhost/mapa-refresh-operator:reproduced";
-    build_project(
-        root,
-        &root.join("operator/Dockerfile"),
-        name,
-        target.path(),
-        &[],
-        archive,
-    )
+    let dockerfile = root.join(folder).join("Dockerfile");
+    let name = format!("localhost/mapa-{folder}:reproduced");
+    build_project(root, &dockerfile, &name, target.path(), &[], archive)
 }
 
 /// A Debian with a C compiler, under the name of the official Rust image; the toolchain is mounted into the build.

@@ -29,9 +29,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") 
 {{ include "mapa-refresh-operator.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- /* By these tools find the operator, whatever its objects are called. No selector has them: a Deployment's can never be changed. */}}
+{{ merge (dict) (.Values.commonLabels | default dict) (dict "app.kubernetes.io/part-of" "mapa-refresh" "app.kubernetes.io/component" "operator") | toYaml }}
 {{- end }}
 
 {{/* Name, namespace, labels and annotations of an object: a list of the root, the name, further annotations, and perhaps further labels. */}}
@@ -40,11 +39,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 name: {{ index . 1 }}
 namespace: {{ $root.Release.Namespace }}
 labels:
-  {{- include "mapa-refresh-operator.labels" $root | nindent 2 }}
   {{- if gt (len .) 3 }}
-  {{- with index . 3 }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- merge (dict) (index . 3 | default dict) (include "mapa-refresh-operator.labels" $root | fromYaml) | toYaml | nindent 2 }}
+  {{- else }}
+  {{- include "mapa-refresh-operator.labels" $root | nindent 2 }}
   {{- end }}
 {{- with merge (dict) (index . 2) $root.Values.commonAnnotations }}
 annotations:

@@ -9,6 +9,7 @@ use mapa_refresh_tests::{
     metrics_table::{Described, exported, names_in},
     process,
 };
+use serde_json::Value;
 
 use crate::world::{Test, World, fixture};
 
@@ -50,19 +51,32 @@ fn fire(_: &World) {
     assert!(said.contains("SUCCESS"), "{said}");
 }
 
-/// Every alert is once expected to fire.
+/// Every alert is once expected to fire: among the samples of an expression over `ALERTS`, or in a test of the alert itself.
 fn tested(_: &World) {
+    fn list<'a>(of: &'a Value, name: &str) -> &'a [Value] {
+        of[name].as_array().map(Vec::as_slice).unwrap_or_default()
+    }
     let tests = fs::read_to_string(fixture("alerts", "tests")).unwrap();
-    let fired: BTreeSet<&str> = tests
-        .split("ALERTS{alertname=\"")
-        .skip(1)
-        .filter_map(|rest| rest.split('"').next())
-        .collect();
-    let rules = rules();
-    let alerts: BTreeSet<&str> = rules
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("- alert: "))
-        .collect();
+    let tests: Value = serde_yaml::from_str(&tests).unwrap();
+    let mut fired = BTreeSet::new();
+    for test in list(&tests, "tests") {
+        let expressions = list(test, "promql_expr_test").iter();
+        let over_alerts = expressions.filter(|test| test["expr"] == r#"ALERTS{alertstate="firing"}"#);
+        for sample in over_alerts.flat_map(|test| list(test, "exp_samples")) {
+            assert_eq!(sample["value"], 1, "{sample}");
+            let labels = sample["labels"].as_str().unwrap();
+            let (_, rest) = labels.split_once(r#"alertname=""#).unwrap();
+            fired.insert(rest.split('"').next().unwrap().to_owned());
+        }
+        for alert in list(test, "alert_rule_test") {
+            if !list(alert, "exp_alerts").is_empty() {
+                fired.insert(alert["alertname"].as_str().unwrap().to_owned());
+            }
+        }
+    }
+    let rules: Value = serde_yaml::from_str(&rules()).unwrap();
+    let rules = list(&rules, "groups").iter().flat_map(|group| list(group, "rules"));
+    let alerts: BTreeSet<String> = rules.map(|rule| rule["alert"].as_str().unwrap().to_owned()).collect();
     assert_eq!(fired, alerts);
 }
 

@@ -13,10 +13,12 @@ mod alerts;
 mod configuration;
 mod examples;
 mod gitops;
+mod notes;
 mod permissions;
 mod release;
 mod rendering;
 mod schema;
+mod selectors;
 mod self_test;
 mod world;
 
@@ -28,6 +30,8 @@ fn main() {
     let trials = [
         rendering::TESTS,
         schema::TESTS,
+        selectors::TESTS,
+        notes::TESTS,
         alerts::TESTS,
         configuration::TESTS,
         examples::TESTS,

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, process::Command};
 
 use mapa_refresh_tests::{
-    helm::{chart, image_arguments},
+    helm::{chart, image_arguments, previous_chart},
     policy::Example,
 };
 use serde_json::Value;
@@ -36,17 +36,10 @@ fn life(_: &World) {
     let example = Example::every_minute("radar", "roraima");
     cluster.kubectl().namespace("radar").unwrap();
     cluster.kubectl().apply(&example.manifest("")).unwrap();
-    let uid = || {
-        cluster.ask(&[
-            "-n",
-            "radar",
-            "get",
-            "mapa-refresh",
-            "roraima",
-            "-o",
-            "jsonpath={.metadata.uid}",
-        ])
-    };
+    // What kubectl says where something is missing has its name in it, and would be the same before and after.
+    let found = |arguments: &[&str]| cluster.kubectl().run(arguments).unwrap().trim().to_owned();
+    let path_of_uid = "jsonpath={.metadata.uid}";
+    let uid = || found(&["-n", "radar", "get", "mapa-refresh", "roraima", "-o", path_of_uid]);
     let before = uid();
     let of_deployment = |path: &str| {
         let path = format!("jsonpath={path}");
@@ -77,33 +70,58 @@ fn life(_: &World) {
         cluster.kubectl().run(established).unwrap();
     }
 
-    // Every template and every field, accepted by the API server; names stay, so that it is the same release.
+    // Every template, accepted by the API server; names stay, so that it is the same release.
     let everything = fixture("values", "everything").display().to_string();
     let same_names = "--set=nameOverride=,fullnameOverride=,crds.keep=true";
-    cluster
-        .release("upgrade", NAMESPACE, &["--values", &everything, same_names])
-        .unwrap();
+    let with_everything = ["--values", &everything, same_names];
+    cluster.release("upgrade", NAMESPACE, &with_everything).unwrap();
     assert_eq!(image(), "registry.example/operator:1.2.3");
     assert_ne!(checksum(), first_checksum, "another configuration is another pod");
     assert_eq!(of_deployment("{.metadata.annotations.i}"), "j");
-    assert!(
-        cluster
-            .ask(&["-n", NAMESPACE, "get", "networkpolicy", "-o", "name"])
-            .contains("mapa-refresh-operator")
-    );
+    let names = |namespace: &str, kind: &str| found(&["-n", namespace, "get", kind, "-o", "name"]);
+    for (kind, object) in [
+        ("networkpolicy", "networkpolicy.networking.k8s.io/mapa-refresh-operator"),
+        ("podmonitor", "podmonitor.monitoring.coreos.com/mapa-refresh-operator"),
+        (
+            "servicemonitor",
+            "servicemonitor.monitoring.coreos.com/mapa-refresh-operator",
+        ),
+        (
+            "prometheusrule",
+            "prometheusrule.monitoring.coreos.com/mapa-refresh-operator",
+        ),
+    ] {
+        assert_eq!(names(NAMESPACE, kind), object);
+    }
+    let dashboard = "configmap/mapa-refresh-operator-dashboard";
+    assert!(names(NAMESPACE, "configmap").lines().any(|name| name == dashboard));
     assert_eq!(uid(), before, "a live policy stays");
 
     assert_operator_reads_the_configuration(&cluster);
+
+    // What does not go together with the rest: several replicas, and a list of namespaces.
+    let apart = "--set=replicas=3,leaderElection.enabled=true,podDisruptionBudget.enabled=true,watchNamespaces={radar}";
+    cluster
+        .release("upgrade", NAMESPACE, &[&with_everything[..], &[apart]].concat())
+        .unwrap();
+    let disruptions = "poddisruptionbudget.policy/mapa-refresh-operator";
+    assert_eq!(names(NAMESPACE, "poddisruptionbudget"), disruptions);
+    for kind in ["role", "rolebinding"] {
+        let object = format!("{kind}.rbac.authorization.k8s.io/mapa-refresh-operator");
+        assert_eq!(names("radar", kind), object);
+        let cluster_wide = format!("cluster{kind}");
+        let of_helm = ["-l", "app.kubernetes.io/managed-by=Helm"];
+        let left = found(&[&["get", cluster_wide.as_str(), "-o", "name"][..], &of_helm].concat());
+        assert_eq!(left, "", "{cluster_wide}");
+    }
+    assert_eq!(uid(), before, "a live policy stays");
 
     cluster
         .helm
         .run(["rollback", "mapa-refresh-operator", "1", "--namespace", NAMESPACE])
         .unwrap();
     assert_eq!((checksum(), image()), (first_checksum, first_image));
-    assert_eq!(
-        cluster.ask(&["-n", NAMESPACE, "get", "networkpolicy", "-o", "name"]),
-        ""
-    );
+    assert_eq!(names(NAMESPACE, "networkpolicy"), "");
     assert_eq!(uid(), before, "a live policy stays");
 
     cluster
@@ -115,7 +133,8 @@ fn life(_: &World) {
         before,
         "what the release leaves: the definition and the policies"
     );
-    assert!(cluster.ask(&["get", CRD, "-o", "name"]).contains("maparefreshpolicies"));
+    let definition = "customresourcedefinition.apiextensions.k8s.io/maparefreshpolicies.mapa.radar.dev";
+    assert_eq!(found(&["get", CRD, "-o", "name"]), definition);
     for kind in [
         "deployment",
         "service",
@@ -197,12 +216,6 @@ fn assert_operator_reads_the_configuration(cluster: &Cluster) {
     );
 }
 
-/// The chart before this one, as it was packed: without leader election, metrics and probes.
-fn previous() -> String {
-    let path = "suites/chart/previous/mapa-refresh-operator-0.1.0.tgz";
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path).display().to_string()
-}
-
 /// This chart with one field more in its definition, below `folder`.
 fn next(folder: &Path) -> String {
     let copy = folder.join("next");
@@ -261,7 +274,7 @@ fn upgraded(_: &World) {
     let fixed = [
         "install",
         "mapa-refresh-operator",
-        &previous(),
+        &previous_chart().display().to_string(),
         "--namespace",
         NAMESPACE,
     ];
@@ -336,14 +349,17 @@ fn upgraded(_: &World) {
 
 fn values_of_the_previous(_: &World) {
     let cluster = Cluster::start();
-    let all = cluster.helm.run(["show", "values", &previous()]).unwrap();
+    let all = cluster
+        .helm
+        .run(["show", "values", &previous_chart().display().to_string()])
+        .unwrap();
     let file = cluster.plane.folder().join("previous.yaml");
     fs::write(&file, all).unwrap();
     let values = ["--values", &file.display().to_string(), "--create-namespace"];
     let fixed = [
         "install",
         "mapa-refresh-operator",
-        &previous(),
+        &previous_chart().display().to_string(),
         "--namespace",
         NAMESPACE,
     ];
@@ -361,7 +377,7 @@ fn values_of_the_previous(_: &World) {
     let fixed = [
         "upgrade",
         "mapa-refresh-operator",
-        &previous(),
+        &previous_chart().display().to_string(),
         "--namespace",
         NAMESPACE,
     ];

@@ -21,9 +21,17 @@ pub const TESTS: &[Test] = &[
         "rendering::metrics_and_probes_have_a_switch_each_and_rules_and_dashboard_are_those_of_the_files",
         observability,
     ),
-    ("rendering::the_chart_has_the_version_of_the_workspace", version),
+    ("rendering::the_sets_of_values_render_every_template_between_them", used),
     (
-        "rendering::without_the_switch_there_is_no_crd_and_with_a_list_of_namespaces_no_cluster_role",
+        "rendering::the_labels_by_which_tools_find_the_operator_are_no_part_of_a_selector",
+        labels,
+    ),
+    (
+        "rendering::the_chart_and_images_that_are_built_without_arguments_have_the_version_of_the_workspace",
+        version,
+    ),
+    (
+        "rendering::without_the_switch_there_is_no_crd_no_spread_and_with_a_list_of_namespaces_no_cluster_role",
         switches,
     ),
 ];
@@ -31,7 +39,7 @@ pub const TESTS: &[Test] = &[
 /// The sets of values.
 const SETS: [&str; 5] = ["defaults", "one-namespace", "high-availability", "everything", "oracle"];
 
-fn render(set: &str, further: &[&str]) -> String {
+pub fn render(set: &str, further: &[&str]) -> String {
     let chart = chart().display().to_string();
     let values = fixture("values", set).display().to_string();
     let fixed = [
@@ -83,12 +91,43 @@ fn golden(_: &World) {
         let documents = manifests
             .split("---\n")
             .filter(|document| !document.contains("kind: CustomResourceDefinition"));
-        let shown: Vec<&str> = documents.filter(|document| !document.trim().is_empty()).collect();
+        let shown: Vec<String> = documents
+            .filter(|document| !document.trim().is_empty())
+            .map(without_dashboard)
+            .collect();
         assert_committed(
             &fixture("golden", set),
             &format!("---\n{}", shown.join("---\n")),
             REMEDY,
         );
+    }
+}
+
+/// The dashboard is compared with a file of its own, too.
+fn without_dashboard(document: &str) -> String {
+    let key = "  mapa-refresh.json: ";
+    let lines = document.lines().map(|line| match line.strip_prefix(key) {
+        Some(_) => format!("{key}…\n"),
+        None => format!("{line}\n"),
+    });
+    lines.collect()
+}
+
+/// What no set of values renders, no golden file shows.
+fn used(_: &World) {
+    let rendered = SETS.map(|set| render(set, &[])).concat();
+    let templates = chart().join("templates");
+    let files = [templates.clone(), templates.join("tests")]
+        .iter()
+        .flat_map(|folder| fs::read_dir(folder).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .collect::<Vec<_>>();
+    assert!(files.len() > 10, "{files:?}");
+    for file in files {
+        let name = file.strip_prefix(&templates).unwrap().display();
+        let source = format!("# Source: mapa-refresh-operator/templates/{name}\n");
+        assert!(rendered.contains(&source), "{name}");
     }
 }
 
@@ -129,6 +168,65 @@ fn version(_: &World) {
     let chart: serde_yaml::Value = serde_yaml::from_str(&text).unwrap();
     assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
     assert_eq!(chart["version"], env!("CARGO_PKG_VERSION"));
+
+    let mut labels = Vec::new();
+    for file in [
+        "operator/Dockerfile",
+        "job-runner/Dockerfile",
+        "job-runner/Dockerfile.oracle",
+    ] {
+        let text = fs::read_to_string(images::repository().join(file)).unwrap();
+        let default = |argument: &str| {
+            let begin = format!("ARG {argument}=");
+            text.lines()
+                .find_map(|line| line.strip_prefix(&begin).map(str::to_owned))
+        };
+        assert_eq!(default("VERSION").as_deref(), Some(env!("CARGO_PKG_VERSION")), "{file}");
+        assert!(
+            default("REVISION").is_some_and(|revision| !revision.is_empty()),
+            "{file}"
+        );
+        default("CREATED")
+            .unwrap()
+            .parse::<k8s_openapi::jiff::Timestamp>()
+            .unwrap();
+        let key = |line: &str| {
+            let (_, rest) = line.split_once("org.opencontainers.image.")?;
+            rest.split_once('=').map(|(key, _)| key.to_owned())
+        };
+        labels.push(text.lines().filter_map(key).collect::<Vec<_>>());
+    }
+    assert_eq!(labels[0].len(), 7, "{labels:?}");
+    assert!(labels.iter().all(|of_file| *of_file == labels[0]), "{labels:?}");
+}
+
+fn labels(_: &World) {
+    const OWN: [(&str, &str); 2] = [
+        ("app.kubernetes.io/part-of", "mapa-refresh"),
+        ("app.kubernetes.io/component", "operator"),
+    ];
+    let deployment = |set: &str, further: &[&str]| -> serde_yaml::Value {
+        let text = render(set, &[&["--show-only=templates/deployment.yaml"][..], further].concat());
+        serde_yaml::from_str(&text).unwrap()
+    };
+    for set in SETS {
+        let deployment = deployment(set, &[]);
+        let of_pods = &deployment["spec"]["template"]["metadata"]["labels"];
+        for (name, value) in OWN {
+            assert_eq!(deployment["metadata"]["labels"][name], value, "{set}");
+            assert_eq!(of_pods[name], value, "{set}");
+        }
+        let selector = deployment["spec"]["selector"]["matchLabels"].as_mapping().unwrap();
+        let names: Vec<&str> = selector.keys().filter_map(|name| name.as_str()).collect();
+        // Those of the first chart: an upgrade that changed them would be refused.
+        assert_eq!(names, ["app.kubernetes.io/name", "app.kubernetes.io/instance"], "{set}");
+    }
+    // Of one's own, and not twice.
+    let part_of = r"app\.kubernetes\.io/part-of";
+    let text = format!("--set=commonLabels.{part_of}=grid,podLabels.{part_of}=map");
+    let deployment = deployment("defaults", &[&text]);
+    assert_eq!(deployment["metadata"]["labels"][OWN[0].0], "grid");
+    assert_eq!(deployment["spec"]["template"]["metadata"]["labels"][OWN[0].0], "map");
 }
 
 fn switches(_: &World) {
@@ -143,6 +241,29 @@ fn switches(_: &World) {
         &["--set=rbac.create=false,rbac.aggregateClusterRoles=false"],
     );
     assert!(!none.contains("rbac.authorization.k8s.io"));
+
+    let spread_by = |set: &str, further: &[&str]| -> Vec<String> {
+        let only_it = ["--show-only=templates/deployment.yaml"];
+        let text = render(set, &[&only_it[..], further].concat());
+        let deployment: serde_yaml::Value = serde_yaml::from_str(&text).unwrap();
+        let constraints = deployment["spec"]["template"]["spec"].get("topologySpreadConstraints");
+        let constraints = constraints.and_then(|list| list.as_sequence()).into_iter().flatten();
+        constraints
+            .map(|constraint| constraint["topologyKey"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let (node, zone) = ("kubernetes.io/hostname", "topology.kubernetes.io/zone");
+    assert_eq!(spread_by("defaults", &[]), [node, zone]);
+    assert!(spread_by("defaults", &["--set=replicas=1"]).is_empty());
+    assert_eq!(
+        spread_by("high-availability", &[]),
+        [zone],
+        "one's own instead of these"
+    );
+    for set in ["defaults", "high-availability"] {
+        let off = spread_by(set, &["--set=topologySpread.enabled=false"]);
+        assert!(off.is_empty(), "{set}: {off:?}");
+    }
 }
 
 fn observability(_: &World) {

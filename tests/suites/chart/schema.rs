@@ -3,103 +3,208 @@
 use std::fs;
 
 use mapa_refresh_tests::helm::{Helm, chart};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::world::{Test, World};
 
 pub const TESTS: &[Test] = &[
     ("schema::a_wrong_value_fails_with_its_name", wrong),
+    (
+        "schema::every_value_of_another_type_fails_with_its_name",
+        of_another_type,
+    ),
     ("schema::no_object_takes_what_it_does_not_know", closed),
     ("schema::it_has_every_value_and_no_other", complete),
 ];
 
 fn wrong(_: &World) {
-    let helm = Helm::new(None).unwrap();
-    let chart = chart().display().to_string();
-    for (value, place, word) in [
-        ("runer.image.tag=1", "''", "runer"),
-        ("runner.image.tga=1", "/runner/image", "tga"),
+    for (value, place, why) in [
+        ("runer.image.tag=1", "", "additional properties 'runer' not allowed"),
+        (
+            "runner.image.tga=1",
+            "/runner/image",
+            "additional properties 'tga' not allowed",
+        ),
         (
             "runner.resources.limits.memory=1gi",
             "/runner/resources/limits/memory",
-            "1gi",
+            "'1gi' does not match pattern",
         ),
-        ("runner.resources.limit.memory=1Gi", "/runner/resources", "limit"),
-        ("runner.imagePullPolicy=Sometimes", "/runner/imagePullPolicy", "Always"),
+        (
+            "runner.resources.limit.memory=1Gi",
+            "/runner/resources",
+            "additional properties 'limit' not allowed",
+        ),
+        (
+            "runner.imagePullPolicy=Sometimes",
+            "/runner/imagePullPolicy",
+            "value must be one of 'Always', 'IfNotPresent', 'Never'",
+        ),
         (
             "runner.affinity.nodeAffinity.required.a=b",
             "/runner/affinity/nodeAffinity",
-            "required",
+            "additional properties 'required' not allowed",
         ),
         (
             "runner.tolerations[0].tolerationSecs=3",
             "/runner/tolerations/0",
-            "tolerationSecs",
+            "additional properties 'tolerationSecs' not allowed",
         ),
-        ("runner.nodeSelector.disk=true", "/runner/nodeSelector/disk", "string"),
+        (
+            "runner.nodeSelector.disk=true",
+            "/runner/nodeSelector/disk",
+            "got boolean, want string",
+        ),
         (
             "runner.serviceAccountName=Runner",
             "/runner/serviceAccountName",
-            "Runner",
+            "'Runner' does not match pattern",
         ),
-        ("runner.image.repository=", "/runner/image/repository", "minLength"),
-        ("runner.caBundle.configMap=x", "/runner/caBundle", "configMap"),
-        ("runner.walletSecretName=W", "/runner/walletSecretName", "W"),
-        ("areas.AC.box=1", "/areas/AC", "box"),
-        ("areas.A_C.latitude.min=1", "/areas", "A_C"),
-        ("areas.RR.latitude.min=1", "/areas", "not"),
-        ("watchNamespaces=radar", "/watchNamespaces", "array"),
-        ("watchNamespaces={Radar}", "/watchNamespaces/0", "Radar"),
-        ("concurrency=65", "/concurrency", "64"),
-        ("concurrency=many", "/concurrency", "integer"),
-        ("log.format=xml", "/log/format", "json"),
-        ("traces.endpoint=collector:4317", "/traces/endpoint", "http"),
-        ("traces.caBundle.configMap=x", "/traces/caBundle", "configMap"),
-        ("crds.install=yes", "/crds/install", "boolean"),
-        ("metrics.port=80", "/metrics/port", "1,024"),
+        (
+            "runner.image.repository=",
+            "/runner/image/repository",
+            "minLength: got 0, want 1",
+        ),
+        (
+            "runner.caBundle.configMap=x",
+            "/runner/caBundle",
+            "additional properties 'configMap' not allowed",
+        ),
+        (
+            "runner.walletSecretName=W",
+            "/runner/walletSecretName",
+            "'W' does not match pattern",
+        ),
+        ("areas.AC.box=1", "/areas/AC", "additional properties 'box' not allowed"),
+        (
+            "areas.A_C.latitude.min=1",
+            "/areas",
+            "additional properties 'A_C' not allowed",
+        ),
+        ("areas.RR.latitude.min=1", "/areas", "'not' failed"),
+        ("watchNamespaces=radar", "/watchNamespaces", "got string, want array"),
+        (
+            "watchNamespaces={Radar}",
+            "/watchNamespaces/0",
+            "'Radar' does not match pattern",
+        ),
+        ("concurrency=65", "/concurrency", "maximum: got 65, want 64"),
+        ("concurrency=many", "/concurrency", "got string, want integer"),
+        ("log.format=xml", "/log/format", "value must be one of 'text', 'json'"),
+        (
+            "traces.endpoint=collector:4317",
+            "/traces/endpoint",
+            "'collector:4317' does not match pattern",
+        ),
+        (
+            "traces.caBundle.configMap=x",
+            "/traces/caBundle",
+            "additional properties 'configMap' not allowed",
+        ),
+        ("crds.install=yes", "/crds/install", "got string, want boolean"),
+        (
+            "topologySpread.enable=false",
+            "/topologySpread",
+            "additional properties 'enable' not allowed",
+        ),
+        ("metrics.port=80", "/metrics/port", "minimum: got 80, want 1,024"),
         (
             "metrics.serviceMonitor.interval=often",
             "/metrics/serviceMonitor/interval",
-            "often",
+            "'often' does not match pattern",
         ),
-        ("probes.liveness.periodSeconds=0", "/probes/liveness/periodSeconds", "1"),
+        (
+            "metrics.serviceMonitor.enabled=true,metrics.service.enabled=false",
+            "/metrics/service/enabled",
+            "value must be true",
+        ),
+        (
+            "probes.liveness.periodSeconds=0",
+            "/probes/liveness/periodSeconds",
+            "minimum: got 0, want 1",
+        ),
         (
             "networkPolicy.scrapeFrom[0].pods=x",
             "/networkPolicy/scrapeFrom/0",
-            "pods",
+            "additional properties 'pods' not allowed",
         ),
-        ("image.digest=sha256:0", "/image/digest", "sha256:0"),
-        ("selfTest.timeoutSeconds=0", "/selfTest/timeoutSeconds", "1"),
-        ("selfTest.enabled=no", "/selfTest/enabled", "boolean"),
-        ("replicas=10", "/replicas", "9"),
-        ("leaderElection.enabled=false", "/replicas", "1"),
-        ("leaderElection.enabled=maybe", "/leaderElection/enabled", "boolean"),
+        (
+            "image.digest=sha256:0",
+            "/image/digest",
+            "'sha256:0' does not match pattern",
+        ),
+        (
+            "selfTest.timeoutSeconds=0",
+            "/selfTest/timeoutSeconds",
+            "minimum: got 0, want 1",
+        ),
+        ("selfTest.enabled=no", "/selfTest/enabled", "got string, want boolean"),
+        ("replicas=10", "/replicas", "maximum: got 10, want 9"),
+        ("leaderElection.enabled=false", "/replicas", "maximum: got 2, want 1"),
+        (
+            "leaderElection.enabled=maybe",
+            "/leaderElection/enabled",
+            "got string, want boolean",
+        ),
         (
             "podDisruptionBudget.maxUnavailable=many",
             "/podDisruptionBudget/maxUnavailable",
-            "many",
+            "'many' does not match pattern",
         ),
         (
             "networkPolicy.apiServerPorts={0}",
             "/networkPolicy/apiServerPorts/0",
-            "1",
+            "minimum: got 0, want 1",
         ),
     ] {
-        let said = helm
-            .run(["template", "x", &chart, "--set", value])
-            .map(|_| value.to_owned())
-            .unwrap_err()
-            .to_string();
-        assert!(
-            said.contains("values don't meet the specifications of the schema"),
-            "{value}: {said}"
-        );
-        assert!(said.contains(place) && said.contains(word), "{value}: {said}");
+        let said = refusal("--set", value);
+        assert!(said.contains(&format!("at '{place}': {why}")), "{value}: {said}");
     }
+}
+
+/// What helm says of a value that the schema refuses.
+fn refusal(flag: &str, value: &str) -> String {
+    let chart = chart().display().to_string();
+    let said = Helm::new(None)
+        .unwrap()
+        .run(["template", "x", &chart, flag, value])
+        .map(|_| format!("{value} is rendered"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        said.contains("values don't meet the specifications of the schema"),
+        "{value}: {said}"
+    );
+    said
+}
+
+fn of_another_type(_: &World) {
+    fn look(place: &str, value: &Value) {
+        let (wrong, want) = match value {
+            Value::Object(_) => (json!("x"), "got string, want object"),
+            Value::Array(_) => (json!("x"), "got string, want array"),
+            // Nothing but a map takes a map.
+            _ => (json!({ "x": [] }), "got object, want "),
+        };
+        if !place.is_empty() {
+            let said = refusal("--set-json", &format!("{}={wrong}", place[1..].replace('/', ".")));
+            assert!(said.contains(&format!("at '{place}': {want}")), "{place}: {said}");
+        }
+        for (name, below) in value.as_object().into_iter().flatten() {
+            assert!(!name.contains(['.', '/']), "{place}/{name} is no path that helm reads");
+            look(&format!("{place}/{name}"), below);
+        }
+    }
+    look("", &values());
 }
 
 fn read() -> Value {
     serde_json::from_str(&fs::read_to_string(chart().join("values.schema.json")).unwrap()).unwrap()
+}
+
+/// What values.yaml says.
+fn values() -> Value {
+    serde_yaml::from_str(&fs::read_to_string(chart().join("values.yaml")).unwrap()).unwrap()
 }
 
 fn closed(_: &World) {
@@ -136,6 +241,5 @@ fn complete(_: &World) {
         // The other way round helm itself refuses: the defaults are rendered by other tests.
         assert!(values.keys().all(|name| known.contains_key(name)), "{place}");
     }
-    let values: Value = serde_yaml::from_str(&fs::read_to_string(chart().join("values.yaml")).unwrap()).unwrap();
-    compare("", &read(), &values);
+    compare("", &read(), &values());
 }

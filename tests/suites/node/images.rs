@@ -5,7 +5,7 @@ use mapa_refresh_tests::{images, oci_archive::OciArchive, progress};
 use crate::world::{Test, World};
 
 pub const TESTS: &[Test] = &[(
-    "images::operator_and_postgresql_runner_are_below_20_mb_and_say_what_they_are_and_are_made_of",
+    "images::operator_and_runners_say_what_they_are_and_are_made_of_and_all_but_oracles_are_below_20_mb",
     shipped,
 )];
 
@@ -16,22 +16,25 @@ const CRATES: &[u8] = b".dep-v0";
 
 fn shipped(_: &World) {
     // They are in the cache: the world has built them.
-    for (archive, binary) in [
-        (images::operator().unwrap(), "mapa-refresh-operator"),
-        (images::job_runner().unwrap(), "job-runner"),
+    for (archive, binary, limit) in [
+        (images::operator().unwrap(), "mapa-refresh-operator", Some(LIMIT)),
+        (images::job_runner().unwrap(), "job-runner", Some(LIMIT)),
+        // The most of it is the client's, and not ours.
+        (images::job_runner_oracle().unwrap(), "job-runner", None),
     ] {
         let image = OciArchive::read(&archive).unwrap();
-        progress::say(&format!(
-            "image of {binary}: {:.1} MB to pull, {:.1} MB on the node",
-            image.packed_bytes as f64 / 1e6,
-            image.unpacked_bytes as f64 / 1e6
-        ));
-        assert!(image.unpacked_bytes < LIMIT && image.packed_bytes < LIMIT);
-        assert_eq!(image.user, "65532:65532");
         let label = |name: &str| {
             let key = format!("org.opencontainers.image.{name}");
             image.labels.get(&key).cloned().unwrap_or_default()
         };
+        progress::say(&format!(
+            "image {}: {:.1} MB to pull, {:.1} MB on the node",
+            label("title"),
+            image.packed_bytes as f64 / 1e6,
+            image.unpacked_bytes as f64 / 1e6
+        ));
+        assert!(limit.is_none_or(|limit| image.unpacked_bytes < limit && image.packed_bytes < limit));
+        assert_eq!(image.user, "65532:65532");
         for name in ["title", "description", "source", "licenses"] {
             assert!(!label(name).is_empty(), "{name}: {:?}", image.labels);
         }

@@ -16,6 +16,7 @@ mod in_cluster;
 mod misfits;
 mod oracle;
 mod restricted;
+mod upgrade;
 mod world;
 
 use libtest_mimic::{Arguments, Completion, Trial};
@@ -81,6 +82,7 @@ fn together_tests() -> Vec<world::Test> {
         in_cluster::TESTS,
         misfits::TESTS,
         oracle::TESTS,
+        upgrade::TESTS,
     ]
     .concat()
 }

@@ -112,6 +112,11 @@ impl World {
         Helm::new(Some(self.0.plane.kubeconfig())).unwrap()
     }
 
+    /// Where pods reach servers of the host.
+    pub fn host(&self) -> &'static str {
+        self.0.node.host_address()
+    }
+
     /// A database with the seed.
     pub fn database(&self) -> Postgres {
         let database = Postgres::start().unwrap();
