@@ -8,8 +8,8 @@ use std::{
 use mapa_refresh_tests::{vitals, wait::Look};
 
 use crate::{
+    permissions,
     pods::{self, TASKS},
-    vitals::PERMISSIONS,
     world::{ON_SCHEDULE_ALONE, Tenant, Test, World, crd},
 };
 
@@ -162,10 +162,7 @@ fn runs(world: &World) {
 fn errors(world: &World) {
     let tenant = world.tenant_as_service_account("miscounted", "operator", |operator| operator);
     // It may look, and write nothing.
-    tenant
-        .kubectl
-        .apply(&PERMISSIONS.replace("NAMESPACE", "miscounted"))
-        .unwrap();
+    tenant.kubectl.apply(&permissions::to_read("miscounted")).unwrap();
     let of =
         |class: &str, error: &str| format!(r#"mapa_refresh_reconcile_errors_total{{class="{class}",error="{error}"}}"#);
     let others = [

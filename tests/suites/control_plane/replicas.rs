@@ -78,8 +78,9 @@ struct Request {
 }
 
 impl Request {
+    /// Whether it is one that changes something: to ask what one may do is a question, though it is sent as a creation.
     fn is_write(&self) -> bool {
-        !matches!(self.verb.as_str(), "get" | "list" | "watch")
+        !matches!(self.verb.as_str(), "get" | "list" | "watch") && self.resource != "selfsubjectaccessreviews"
     }
 
     fn is_of_lease(&self) -> bool {
