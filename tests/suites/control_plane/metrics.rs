@@ -145,8 +145,9 @@ fn runs(world: &World) {
         assert_values(&tenant, &of(task, 0.0, 0.0));
     }
     pods::run_all(&tenant, "1");
-    tenant.wait_for_condition("roraima", "Compliant", "True", "Fresh");
     for (task, _) in TASKS {
+        let succeeded = format!(r#"mapa_refresh_runs_total{{task="{task}",outcome="succeeded"}}"#);
+        wait_for(&tenant, &succeeded, |runs| runs == 1.0);
         assert_values(&tenant, &of(task, 1.0, 0.0));
     }
     pods::start(&tenant, view, "broken");
