@@ -46,6 +46,8 @@ fn main() {
         ..arguments.clone()
     };
     let conclusions = [
+        // It measures an installation: nothing runs beside it.
+        libtest_mimic::run(&arguments, trials(&world, in_cluster::TESTS)),
         libtest_mimic::run(&together, trials(&world, &together_tests())),
         libtest_mimic::run(&arguments, trials(&world, compliance::TESTS)),
     ];
@@ -71,7 +73,7 @@ fn trials(world: &world::World, tests: &[world::Test]) -> Vec<Trial> {
 
 /// Every test.
 fn tests() -> Vec<world::Test> {
-    [together_tests().as_slice(), compliance::TESTS].concat()
+    [in_cluster::TESTS, &together_tests(), compliance::TESTS].concat()
 }
 
 /// Tests that leave each other alone.
@@ -79,7 +81,6 @@ fn together_tests() -> Vec<world::Test> {
     [
         end_to_end::TESTS,
         images::TESTS,
-        in_cluster::TESTS,
         misfits::TESTS,
         oracle::TESTS,
         upgrade::TESTS,
