@@ -23,7 +23,7 @@ use super::{
     output::Format,
     policies::{Listed, Which},
     standing::{Facts, Standing, Word},
-    terminal::{Mood, duration, is_terminal, print, redraw, remark, shortened},
+    terminal::{Mood, clear, draw, duration, is_terminal, print, remark, shortened},
 };
 use crate::text_table::{painted, row};
 
@@ -229,7 +229,7 @@ async fn watch(cluster: &Cluster, asked: &StatusArguments) -> Result<u8, PluginE
         asked.names.is_empty() || asked.names.contains(&policy.name_any())
     };
     if terminal {
-        print("\x1b[2J")?;
+        clear()?;
     } else {
         print(&drawn(shown.values(), asked, Timestamp::now()))?;
     }
@@ -241,7 +241,7 @@ async fn watch(cluster: &Cluster, asked: &StatusArguments) -> Result<u8, PluginE
             _ = tick.tick(), if terminal => {
                 let heading = format!("{}  Ctrl-C ends\n\n", crate::conditions::whole_seconds(now).0);
                 let body = if shown.is_empty() { none(cluster, asked) } else { drawn(shown.values(), asked, now) };
-                print(&redraw(&format!("{heading}{body}")))?;
+                draw(&format!("{heading}{body}"))?;
             }
             event = events.next() => {
                 let changed = match event {

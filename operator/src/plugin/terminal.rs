@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use anstream::{AutoStream, ColorChoice, adapter::strip_str};
 use anstyle::{AnsiColor, Style};
 use k8s_openapi::jiff::Timestamp;
 use mapa_refresh_crds::report::clean;
@@ -60,8 +61,33 @@ pub fn shortened(text: &str, max: usize) -> String {
 /// # Errors
 /// Nobody can read it, other than because somebody has read enough (`| head`).
 pub fn print(text: &str) -> Result<(), PluginError> {
-    let mut stdout = anstream::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    write(anstream::stdout().lock(), text)
+}
+
+/// Empties the terminal.
+///
+/// # Errors
+/// As those of [`print`].
+pub fn clear() -> Result<(), PluginError> {
+    write(io::stdout().lock(), "\x1b[2J")
+}
+
+/// Draws `text` over what the terminal shows. Where the cursor goes is no colour: it goes there under `NO_COLOR` as well.
+///
+/// # Errors
+/// As those of [`print`].
+pub fn draw(text: &str) -> Result<(), PluginError> {
+    let stdout = io::stdout();
+    let drawn = if AutoStream::choice(&stdout) == ColorChoice::Never {
+        redrawn(&strip_str(text).to_string())
+    } else {
+        redrawn(text)
+    };
+    write(stdout.lock(), &drawn)
+}
+
+fn write(mut to: impl Write, text: &str) -> Result<(), PluginError> {
+    match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(PluginError::Print(error)),
         _ => Ok(()),
     }
@@ -78,15 +104,13 @@ pub fn complain(error: &PluginError) {
     remark(&format!("{}: {}", Mood::Bad.paint("error"), text.join("\n")));
 }
 
-/// Whether stdout is a terminal.
+/// Whether stdout is a terminal, and one whose cursor can be moved.
 #[must_use]
 pub fn is_terminal() -> bool {
-    io::stdout().is_terminal()
+    io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// `text` drawn over what the terminal shows.
-#[must_use]
-pub fn redraw(text: &str) -> String {
+fn redrawn(text: &str) -> String {
     // Home, each line to its end, then everything below: nothing flickers, and nothing of the last drawing stays.
     let lines: String = text.lines().map(|line| format!("{line}\x1b[K\n")).collect();
     format!("\x1b[H{lines}\x1b[J")

@@ -24,6 +24,10 @@ pub const TESTS: &[Test] = &[
         "terminal::plugin_status_watch_redraws_in_place_and_ctrl_c_ends_it_with_the_exit_code_of_what_it_shows",
         redraws,
     ),
+    (
+        "terminal::plugin_status_watch_redraws_in_place_without_colours_too",
+        redraws_without_colours,
+    ),
 ];
 
 const GREEN: &str = "\u{1b}[32m";
@@ -217,4 +221,20 @@ fn redraws(world: &World) {
     terminal.press(CTRL_C);
     let (code, shown) = terminal.end();
     assert_eq!(code, Some(0), "{shown:?}");
+}
+
+fn redraws_without_colours(world: &World) {
+    let tenant = world.tenant("terminal-plain");
+    tenant.apply("roraima", ON_SCHEDULE_ALONE);
+    tenant.wait_for_condition("roraima", "Compliant", "False", "NeverPublished");
+    let environment = [("NO_COLOR", "1")];
+    let mut terminal = Terminal::start(world, &tenant, "plain", &["status", "--watch"], &environment);
+    let shown = terminal.wait_for("three drawings", |shown| shown.matches("Ctrl-C ends").count() >= 3);
+    assert!(
+        shown.starts_with(CLEARED) && shown.matches(DRAWN).count() >= 3,
+        "{shown:?}"
+    );
+    assert!(!shown.contains(RED), "{shown:?}");
+    terminal.press(CTRL_C);
+    assert_eq!(terminal.end().0, Some(1));
 }
