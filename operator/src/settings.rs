@@ -22,8 +22,8 @@ use crate::{
 /// Policies that are reconciled at the same time, unless configured otherwise.
 const CONCURRENCY: u16 = 8;
 
-/// Name of the lease, unless configured otherwise.
-const LEASE_NAME: &str = "mapa-refresh-operator";
+/// Name of the lease by which replicas agree on a leader, unless configured otherwise.
+pub const LEASE_NAME: &str = "mapa-refresh-operator";
 
 const EXAMPLES: &str = "\
 Examples:

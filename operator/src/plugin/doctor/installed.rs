@@ -7,7 +7,7 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, Resource, api::ListParams};
 
-use crate::config_file::ConfigFile;
+use crate::{config_file::ConfigFile, settings::LEASE_NAME};
 
 /// Labels of the chart's Deployment, whatever the release is called.
 pub const LABELS: &str = "app.kubernetes.io/part-of=mapa-refresh,app.kubernetes.io/component=operator";
@@ -105,7 +105,7 @@ fn lease_of(settings: &ConfigFile, namespace: &str) -> Option<(String, String)> 
     let election = &settings.leader_election;
     (election.enabled != Some(false)).then(|| {
         let place = election.lease_namespace.as_deref().unwrap_or(namespace);
-        let name = election.lease_name.as_deref().unwrap_or(super::operator::LEASE);
+        let name = election.lease_name.as_deref().unwrap_or(LEASE_NAME);
         (place.to_owned(), name.to_owned())
     })
 }

@@ -7,12 +7,9 @@ use super::{
     check::Check,
     installed::{Installed, LABELS, list},
 };
-use crate::plugin::terminal::duration;
+use crate::{plugin::terminal::duration, settings::LEASE_NAME};
 
 const SUBJECT: &str = "operator";
-
-/// Name of the Lease by which replicas agree on a leader, unless they are told another.
-pub const LEASE: &str = "mapa-refresh-operator";
 
 /// Seconds for which a Lease holds that does not say it.
 const LEASE_SECONDS: i32 = 15;
@@ -25,7 +22,7 @@ pub async fn check(client: &Client, namespace: Option<&str>, installed: &kube::R
             .map(|installed| of_deployment(installed, Timestamp::now()))
             .collect(),
         _ => {
-            let named = ListParams::default().fields(&format!("metadata.name={LEASE}"));
+            let named = ListParams::default().fields(&format!("metadata.name={LEASE_NAME}"));
             let leases = list(client, namespace, &named).await;
             vec![elsewhere(&leases, installed.is_ok(), Timestamp::now())]
         }
@@ -69,7 +66,7 @@ fn elsewhere(leases: &kube::Result<Vec<Lease>>, deployments_seen: bool, now: Tim
         Err(error) if !deployments_seen => Check::unanswered(SUBJECT, error),
         Ok(_) if deployments_seen => Check::failed(
             SUBJECT,
-            format!("there is no Lease {LEASE} and no Deployment with {LABELS}"),
+            format!("there is no Lease {LEASE_NAME} and no Deployment with {LABELS}"),
             "install the chart, as its README says; name its namespace by --operator-namespace if you may not look everywhere",
         ),
         _ => Check::unseen(
@@ -136,7 +133,7 @@ mod tests {
 
     fn lease(namespace: &str, renewed: &str) -> Lease {
         serde_json::from_value(json!({
-            "metadata": { "name": LEASE, "namespace": namespace },
+            "metadata": { "name": LEASE_NAME, "namespace": namespace },
             "spec": { "holderIdentity": "pod-a", "leaseDurationSeconds": 15, "renewTime": renewed },
         }))
         .unwrap()
