@@ -13,6 +13,7 @@ mod admission;
 mod configuration;
 mod cron_jobs;
 mod deadlines;
+mod doctor;
 mod evidence;
 mod extra_runs;
 mod logs;
@@ -63,6 +64,7 @@ fn trials(world: Option<&world::World>) -> Vec<Trial> {
         configuration::TESTS,
         cron_jobs::TESTS,
         deadlines::TESTS,
+        doctor::TESTS,
         evidence::TESTS,
         extra_runs::TESTS,
         logs::TESTS,
