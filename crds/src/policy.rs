@@ -46,7 +46,15 @@ pub const LEGAL_LIMIT_MINUTES: i32 = 30;
     printcolumn(name = "Failures", type_ = "integer", json_path = ".status.consecutiveFailures", description = "Failed runs in a row, of the worst task", priority = 1),
     printcolumn(name = "Worst-Age", type_ = "integer", json_path = ".status.compliance.worstDataAgeSeconds", description = "Oldest that the published data has been, in seconds", priority = 1),
     printcolumn(name = "Breaches", type_ = "integer", json_path = ".status.compliance.breaches", description = "Times that the limit was exceeded", priority = 1),
-    printcolumn(name = "Compliant-Until", type_ = "string", json_path = ".status.compliantUntil", description = "After this moment Compliant=True means Unknown: the operator may be down", priority = 1)
+    printcolumn(name = "Compliant-Until", type_ = "string", json_path = ".status.compliantUntil", description = "After this moment Compliant=True means Unknown: the operator may be down", priority = 1),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status", description = "True while the policy is carried out as written", priority = 1),
+    printcolumn(name = "At-Risk", type_ = "string", json_path = ".status.conditions[?(@.type==\"AtRisk\")].status", description = "True while the limit will be exceeded unless something changes", priority = 1),
+    printcolumn(name = "Max-Age", type_ = "integer", json_path = ".spec.maxDataAgeMinutes", description = "Oldest that the published data may be, in minutes", priority = 1),
+    printcolumn(name = "Downstream", type_ = "integer", json_path = ".spec.downstreamCacheSeconds", description = "What caches after ours add to the age, in seconds", priority = 1),
+    printcolumn(name = "Data-Time", type_ = "string", json_path = ".status.dataAsOf", description = "The moment of Data-As-Of", priority = 1),
+    printcolumn(name = "Next-Run", type_ = "string", json_path = ".status.nextScheduleTime", description = "Next slot of any task, as of the last write of the status", priority = 1),
+    printcolumn(name = "Namespace", type_ = "string", json_path = ".metadata.namespace", description = "For programs that ask for rows without objects", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Compliant\")].message", description = "Message of the condition Compliant", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!self.suspend || has(self.suspendReason)").message(

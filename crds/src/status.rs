@@ -7,8 +7,9 @@ use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
     policy::TaskName,
@@ -37,6 +38,7 @@ pub const MAX_OPEN_PUBLICATIONS: usize = 6;
 pub const MAX_MONTHS: usize = 13;
 
 /// State of a policy as the operator last saw it.
+// One writer writes it whole. Parts that are atomic keep `metadata.managedFields` from naming every number of it: that was half of an object.
 // kstatus, and Flux with it, takes an object without a status for current. The schema's default is of a generation that never was.
 #[derive(KubeSchema, Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -48,7 +50,7 @@ pub struct MapaRefreshPolicyStatus {
 
     /// Ready, Compliant, AtRisk, Feasible and Suspended; a reason on every one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
+    #[schemars(length(max = 8), transform = whole_items)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 
@@ -89,7 +91,7 @@ pub struct MapaRefreshPolicyStatus {
     /// One entry per task of the policy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub tasks: Vec<TaskStatus>,
 
     /// Account of the breaches of the limit.
@@ -119,9 +121,17 @@ pub struct MapaRefreshPolicyStatus {
     pub target_since: Option<Time>,
 }
 
+/// Says of a list that each of its items is written as a whole.
+fn whole_items(list: &mut Schema) {
+    if let Some(items) = list.get_mut("items").and_then(Value::as_object_mut) {
+        items.insert("x-kubernetes-map-type".to_owned(), "atomic".into());
+    }
+}
+
 /// Runs that the operator started beside the schedule, one Job per task: first the view, then what is built from it.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct ExtraRuns {
     /// What the names of the Jobs end in: `<cronjob>-<id>`. `r` and the deadline in minutes since 1970, or `q` and a hash of the
     /// request.
@@ -281,6 +291,7 @@ pub struct LastError {
 /// what is final is kept in `settled`.
 #[derive(KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct ComplianceAccount {
     /// Since when this account is kept.
     pub since: Time,
@@ -299,7 +310,7 @@ pub struct ComplianceAccount {
     /// Per calendar month of the policy's time zone, newest first: the current one and the twelve before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 13))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["month".into()]))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub months: Vec<MonthTally>,
 
     /// What is final.

@@ -165,7 +165,7 @@ pub fn validate(
     Ok(Plan {
         interval,
         max_data_age: max_data_age(spec),
-        downstream_seconds: downstream_seconds(spec),
+        downstream_seconds: downstream_seconds(spec.downstream_cache_seconds),
         time_zone,
         rescue: spec.rescue,
         suspended,
@@ -203,12 +203,20 @@ pub fn at_interval(policy: &MapaRefreshPolicy, plan: &Plan, interval: Interval) 
 /// Oldest that the published data may be, what caches after ours add taken off.
 #[must_use]
 pub fn max_data_age(spec: &MapaRefreshPolicySpec) -> Duration {
-    let limit = spec.max_data_age_minutes.clamp(1, LEGAL_LIMIT_MINUTES).unsigned_abs() * 60;
-    Duration::from_secs(u64::from(limit.saturating_sub(downstream_seconds(spec))))
+    max_data_age_of(spec.max_data_age_minutes, spec.downstream_cache_seconds)
 }
 
-fn downstream_seconds(spec: &MapaRefreshPolicySpec) -> u32 {
-    spec.downstream_cache_seconds.clamp(0, 1800).unsigned_abs()
+/// The same, of these two fields of a spec.
+#[must_use]
+pub fn max_data_age_of(max_data_age_minutes: i32, downstream_cache_seconds: i32) -> Duration {
+    let limit = max_data_age_minutes.clamp(1, LEGAL_LIMIT_MINUTES).unsigned_abs() * 60;
+    Duration::from_secs(u64::from(
+        limit.saturating_sub(downstream_seconds(downstream_cache_seconds)),
+    ))
+}
+
+fn downstream_seconds(downstream_cache_seconds: i32) -> u32 {
+    downstream_cache_seconds.clamp(0, 1800).unsigned_abs()
 }
 
 /// Seconds that a run may take at `interval`, attempts and delays.

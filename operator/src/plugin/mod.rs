@@ -2,6 +2,7 @@
 //! cluster.
 
 pub mod arguments;
+pub mod brief;
 pub mod cluster;
 pub mod completion;
 pub mod doctor;
@@ -10,6 +11,7 @@ pub mod explain;
 pub mod nearest;
 pub mod output;
 pub mod policies;
+pub mod rows;
 pub mod runs;
 pub mod standing;
 pub mod status;

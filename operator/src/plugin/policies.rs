@@ -1,6 +1,8 @@
 //! Reads policies page by page: while the API server works on a page, the one before is understood, and what is not needed of it forgotten.
 
 use futures::future;
+use http::{HeaderValue, header::ACCEPT};
+use k8s_openapi::jiff::Timestamp;
 use kube::{
     Resource,
     api::{ListParams, ObjectMeta, Request},
@@ -9,11 +11,17 @@ use mapa_refresh_crds::{MapaRefreshPolicy, MapaRefreshPolicySpec, MapaRefreshPol
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 
-use super::{cluster::Cluster, error::PluginError};
+use super::{
+    cluster::Cluster,
+    error::PluginError,
+    rows::{self, Table, Told},
+};
 
 const ACTION: &str = "list the policies";
 /// Policies of a page.
 const PAGE: u32 = 250;
+/// Rows of a page: they are small, and each page costs the API server some 10 ms beside them.
+const PAGE_OF_ROWS: u32 = 2_500;
 
 /// A policy, or why it is not understood.
 #[derive(Clone, Debug)]
@@ -40,6 +48,15 @@ pub struct Which<'a> {
     pub selector: Option<&'a str>,
 }
 
+impl Which<'_> {
+    fn pages_of(&self, limit: u32) -> ListParams {
+        ListParams {
+            label_selector: self.selector.map(str::to_owned),
+            ..ListParams::default().limit(limit)
+        }
+    }
+}
+
 /// The part of a policy that is read; managed fields alone are as large as the rest.
 #[derive(Deserialize)]
 struct Item {
@@ -62,10 +79,19 @@ struct Page<T> {
     items: Vec<T>,
 }
 
-#[derive(Deserialize)]
-struct PageMeta {
+/// Metadata of a page.
+#[derive(Debug, Deserialize)]
+pub struct PageMeta {
     #[serde(rename = "continue")]
     next: Option<String>,
+}
+
+impl PageMeta {
+    /// What the next page is asked for by; none after the last.
+    #[must_use]
+    pub fn next(self) -> Option<String> {
+        self.next.filter(|next| !next.is_empty())
+    }
 }
 
 impl From<Item> for Listed {
@@ -112,7 +138,7 @@ impl Listed {
 /// that they take to be understood.
 fn next(page: &str) -> Result<Option<String>, serde_json::Error> {
     let Page { metadata, items: _ } = serde_json::from_str::<Page<IgnoredAny>>(page)?;
-    Ok(metadata.next.filter(|next| !next.is_empty()))
+    Ok(metadata.next())
 }
 
 /// The policies of `page`.
@@ -127,16 +153,37 @@ fn read(page: &str) -> Result<Vec<Listed>, serde_json::Error> {
     })
 }
 
+fn list(which: Which<'_>, page: &ListParams) -> Result<http::Request<Vec<u8>>, PluginError> {
+    let request = Request::new(MapaRefreshPolicy::url_path(&(), which.namespace));
+    request.list(page).map_err(|error| unasked(ACTION, &error))
+}
+
+fn list_of_rows(which: Which<'_>, page: &ListParams) -> Result<http::Request<Vec<u8>>, PluginError> {
+    let mut asked = list(which, page)?;
+    // There is a limit before it, always.
+    let uri = format!("{}&includeObject=None", asked.uri()).parse();
+    *asked.uri_mut() = uri.map_err(|error| unasked(ACTION, &error))?;
+    asked
+        .headers_mut()
+        .insert(ACCEPT, HeaderValue::from_static(rows::ACCEPT));
+    Ok(asked)
+}
+
+/// `action` cannot even be asked for.
+fn unasked(action: &str, error: &dyn std::error::Error) -> PluginError {
+    PluginError::Api {
+        action: action.to_owned(),
+        reason: error.to_string(),
+    }
+}
+
 impl Cluster {
     /// Hands every policy that `which` means to `take`, in the order of namespace and name.
     ///
     /// # Errors
     /// The cluster does not answer, or with what is no list. What was taken until then stays taken.
     pub async fn each_policy(&self, which: Which<'_>, mut take: impl FnMut(Listed)) -> Result<(), PluginError> {
-        let mut page = ListParams {
-            label_selector: which.selector.map(str::to_owned),
-            ..ListParams::default().limit(PAGE)
-        };
+        let mut page = which.pages_of(PAGE);
         let undecodable = |error: &dyn std::error::Error| PluginError::Undecodable {
             action: ACTION.to_owned(),
             reason: error.to_string(),
@@ -163,13 +210,49 @@ impl Cluster {
     }
 
     async fn page(&self, which: Which<'_>, page: &ListParams) -> Result<String, PluginError> {
-        let request = Request::new(MapaRefreshPolicy::url_path(&(), which.namespace));
-        let asked = request.list(page).map_err(|error| PluginError::Api {
-            action: ACTION.to_owned(),
-            reason: error.to_string(),
-        })?;
-        let answer = self.client.request_text(asked).await;
+        let answer = self.client.request_text(list(which, page)?).await;
         answer.map_err(|error| PluginError::of(ACTION, error))
+    }
+
+    /// What the API server's own rows tell of every policy that `which` means at `now`, in the order of namespace and name; none, when it has
+    /// no such rows.
+    ///
+    /// # Errors
+    /// The cluster does not answer.
+    pub async fn rows(&self, which: Which<'_>, now: Timestamp) -> Result<Option<Vec<Told>>, PluginError> {
+        let mut page = which.pages_of(PAGE_OF_ROWS);
+        let mut all = Vec::new();
+        loop {
+            let answer = self.client.request_text(list_of_rows(which, &page)?).await;
+            let text = answer.map_err(|error| PluginError::of(ACTION, error))?;
+            let Ok(table) = serde_json::from_str::<Table>(&text) else {
+                return Ok(None);
+            };
+            let Some(told) = table.read(now) else {
+                return Ok(None);
+            };
+            all.extend(told);
+            match table.metadata.next() {
+                Some(next) => page.continue_token = Some(next),
+                None => return Ok(Some(all)),
+            }
+        }
+    }
+
+    /// The policy `name` of `namespace`; none, if there is none any more.
+    ///
+    /// # Errors
+    /// The cluster does not answer.
+    pub async fn listed(&self, namespace: &str, name: &str) -> Result<Option<Listed>, PluginError> {
+        let action = || format!("read the policy {namespace}/{name}");
+        let asked = Request::new(MapaRefreshPolicy::url_path(&(), Some(namespace)))
+            .get(name, &Default::default())
+            .map_err(|error| unasked(&action(), &error))?;
+        match self.client.request::<Value>(asked).await {
+            Ok(object) => Ok(Some(Listed::of(object))),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
+            Err(error) => Err(PluginError::of(action(), error)),
+        }
     }
 
     /// The policy `name` of the namespace, as the API server keeps it.
@@ -192,10 +275,7 @@ impl Cluster {
         let request = Request::new(MapaRefreshPolicy::url_path(&(), Some(&self.namespace)));
         let asked = request
             .get(name, &Default::default())
-            .map_err(|error| PluginError::Api {
-                action: "read the policy".to_owned(),
-                reason: error.to_string(),
-            })?;
+            .map_err(|error| unasked("read the policy", &error))?;
         match self.client.request::<Value>(asked).await {
             Ok(object) => Ok(object),
             Err(error) => Err(self.about_policy(name, error).await),

@@ -1,8 +1,8 @@
 //! `kubectl mapa status`: the policies with the age of their data, now.
 
-use std::{collections::BTreeMap, pin::pin, time::Duration};
+use std::{collections::BTreeMap, convert::identity, pin::pin, time::Duration};
 
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, ResourceExt,
@@ -18,17 +18,25 @@ use serde::Serialize;
 use super::{
     NOT_WELL, WELL,
     arguments::StatusArguments,
+    brief::{Brief, BriefFacts, Word},
     cluster::Cluster,
     error::PluginError,
     output::Format,
     policies::{Listed, Which},
-    standing::{Facts, Standing, Word},
+    rows::Told,
+    standing::{Facts, Standing},
     terminal::{Mood, clear, draw, duration, is_terminal, print, remark, shortened},
 };
-use crate::text_table::{painted, row};
+use crate::text_table::painted;
 
 /// Longest explanation in a table that is not wide, in bytes.
 const SHORT: usize = 90;
+
+/// One policy of so many may be read whole beside the rows of all. Of more, the list costs less.
+const EXCEPTIONAL: usize = 10;
+
+/// How many of those are read at the same time.
+const AT_A_TIME: usize = 8;
 
 /// Between two drawings on a terminal: ages are told in seconds.
 const REDRAW: Duration = Duration::from_secs(1);
@@ -49,27 +57,65 @@ pub async fn run(cluster: &Cluster, asked: &StatusArguments) -> Result<u8, Plugi
     if asked.watch {
         return watch(cluster, asked).await;
     }
-    let facts = read(cluster, asked).await?;
+    if asked.output == Format::Table && asked.names.is_empty() {
+        let facts = read_briefly(cluster, asked).await?;
+        let now = Timestamp::now();
+        let policies: Vec<Brief<'_>> = facts.iter().map(|facts| facts.at(now)).collect();
+        if policies.is_empty() {
+            remark(&none(cluster, asked));
+        }
+        print(&narrow(&policies, asked.all_namespaces))?;
+        return Ok(exit_code(policies.iter().map(|policy| policy.compliant)));
+    }
+    let facts = read(cluster, asked, identity).await?;
     let now = Timestamp::now();
     if facts.is_empty() {
         remark(&none(cluster, asked));
     }
     print(&drawn(facts.iter(), asked, now))?;
-    Ok(exit_code(facts.iter(), now))
+    Ok(exit_code_of(facts.iter(), now))
 }
 
-async fn read(cluster: &Cluster, asked: &StatusArguments) -> Result<Vec<Facts>, PluginError> {
+/// As objects; `keep` makes of each what is kept.
+async fn read<T>(cluster: &Cluster, asked: &StatusArguments, keep: impl Fn(Facts) -> T) -> Result<Vec<T>, PluginError> {
     let now = Timestamp::now();
-    let mut facts = Vec::new();
+    let mut kept = Vec::new();
     if asked.names.is_empty() {
         cluster
-            .each_policy(which(cluster, asked), |listed| facts.push(Facts::of(&listed, now)))
+            .each_policy(which(cluster, asked), |listed| kept.push(keep(Facts::of(&listed, now))))
             .await?;
     }
     for name in &asked.names {
-        facts.push(Facts::of(&Listed::of(cluster.object(name).await?), now));
+        kept.push(keep(Facts::of(&Listed::of(cluster.object(name).await?), now)));
     }
-    Ok(facts)
+    Ok(kept)
+}
+
+/// By the API server's own rows; what they have no room for is read whole, as long as it is the exception.
+async fn read_briefly(cluster: &Cluster, asked: &StatusArguments) -> Result<Vec<BriefFacts>, PluginError> {
+    let now = Timestamp::now();
+    let whole = async || read(cluster, asked, |facts| facts.brief).await;
+    let Some(rows) = cluster.rows(which(cluster, asked), now).await? else {
+        return whole().await;
+    };
+    let in_part = rows.iter().filter(|row| matches!(row, Told::InPart(..))).count();
+    if in_part > rows.len() / EXCEPTIONAL {
+        return whole().await;
+    }
+    let read = rows.into_iter().map(|row| async {
+        match row {
+            Told::Whole(facts) => Ok(Some(facts)),
+            Told::InPart(namespace, name) => {
+                let listed = cluster.listed(&namespace, &name).await?;
+                Ok(listed.map(|listed| Facts::of(&listed, now).brief))
+            }
+        }
+    });
+    stream::iter(read)
+        .buffered(AT_A_TIME)
+        .try_filter_map(async |facts| Ok(facts))
+        .try_collect()
+        .await
 }
 
 fn which<'a>(cluster: &'a Cluster, asked: &'a StatusArguments) -> Which<'a> {
@@ -95,31 +141,37 @@ fn none(cluster: &Cluster, asked: &StatusArguments) -> String {
 }
 
 /// [`WELL`] only if there is a policy and all are compliant.
-fn exit_code<'a>(facts: impl ExactSizeIterator<Item = &'a Facts>, now: Timestamp) -> u8 {
-    let any = facts.len() > 0;
-    if facts
-        .map(|facts| facts.at(now).compliant)
-        .all(|compliant| compliant == Word::True)
-        && any
-    {
+fn exit_code(compliant: impl ExactSizeIterator<Item = Word>) -> u8 {
+    let any = compliant.len() > 0;
+    if { compliant }.all(|compliant| compliant == Word::True) && any {
         WELL
     } else {
         NOT_WELL
     }
 }
 
+fn exit_code_of<'a>(facts: impl ExactSizeIterator<Item = &'a Facts>, now: Timestamp) -> u8 {
+    exit_code(facts.map(|facts| facts.brief.at(now).compliant))
+}
+
 fn drawn<'a>(facts: impl Iterator<Item = &'a Facts>, asked: &StatusArguments, now: Timestamp) -> String {
+    if asked.output == Format::Table {
+        let policies: Vec<Brief<'_>> = facts.map(|facts| facts.brief.at(now)).collect();
+        return narrow(&policies, asked.all_namespaces);
+    }
     let answer = Answer {
         at: now.to_string(),
         policies: facts.map(|facts| facts.at(now)).collect(),
     };
-    asked.output.render(&answer, |answer| {
-        table(&answer.policies, asked.all_namespaces, asked.output == Format::Wide)
-    })
+    asked
+        .output
+        .render(&answer, |answer| wide(&answer.policies, asked.all_namespaces))
 }
 
-/// A column: its heading, and its cell of a policy.
-type Column = (&'static str, fn(&Standing<'_>) -> String);
+/// A column of every table: its heading, and its cell of a policy.
+type Column = (&'static str, fn(&Brief<'_>) -> String);
+/// One of the wide table alone.
+type WideColumn = (&'static str, fn(&Standing<'_>) -> String);
 
 const NAMESPACE: Column = ("NAMESPACE", |policy| policy.namespace.to_owned());
 const NARROW: [Column; 6] = [
@@ -138,10 +190,10 @@ const NARROW: [Column; 6] = [
         }
     }),
 ];
-const WIDE: [Column; 7] = [
+const WIDE: [WideColumn; 7] = [
     ("WORST-CASE", |policy| seconds(policy.worst_case_data_age_seconds)),
-    ("READY", |policy| word(policy.ready.map(|ready| ready.status))),
-    ("AT-RISK", |policy| word(policy.at_risk.map(|risk| risk.status))),
+    ("READY", |policy| word(policy.brief.ready.map(|ready| ready.status))),
+    ("AT-RISK", |policy| word(policy.brief.at_risk.map(|risk| risk.status))),
     ("FEASIBLE", |policy| {
         word(policy.feasible.map(|feasible| feasible.status))
     }),
@@ -152,7 +204,7 @@ const WIDE: [Column; 7] = [
             .map_or_else(|| "-".to_owned(), |count| count.to_string())
     }),
     ("COMPLIANT-UNTIL", |policy| {
-        policy.compliant_until.clone().unwrap_or_else(|| "-".to_owned())
+        policy.brief.compliant_until.clone().unwrap_or_else(|| "-".to_owned())
     }),
 ];
 const COMPLIANT: &str = "COMPLIANT";
@@ -165,38 +217,57 @@ fn word(word: Option<Word>) -> String {
     word.map_or_else(|| "-".to_owned(), |word| word.to_string())
 }
 
-fn why(policy: &Standing<'_>, wide: bool) -> String {
-    match policy.why_not() {
-        Some((reason, "")) => reason.into_owned(),
-        Some((reason, message)) if wide => format!("{reason}: {message}"),
-        Some((reason, message)) => format!("{reason}: {}", shortened(message, SHORT)),
-        None => String::new(),
+fn why(policy: &Brief<'_>, longest: Option<usize>) -> String {
+    match (policy.why_not(), longest) {
+        (Some((reason, "")), _) => reason.into_owned(),
+        (Some((reason, message)), None) => format!("{reason}: {message}"),
+        (Some((reason, message)), Some(longest)) => format!("{reason}: {}", shortened(message, longest)),
+        (None, _) => String::new(),
     }
 }
 
-fn table(policies: &[Standing<'_>], all_namespaces: bool, wide: bool) -> String {
-    if policies.is_empty() {
+fn columns(all_namespaces: bool) -> impl Iterator<Item = Column> + Clone {
+    all_namespaces.then_some(NAMESPACE).into_iter().chain(NARROW)
+}
+
+fn narrow(policies: &[Brief<'_>], all_namespaces: bool) -> String {
+    let columns = columns(all_namespaces);
+    let heading = columns.clone().map(|(heading, _)| heading).collect();
+    let rows = policies.iter().map(|policy| {
+        let mut cells: Vec<String> = columns.clone().map(|(_, cell)| cell(policy)).collect();
+        cells.push(why(policy, Some(SHORT)));
+        (cells, policy.compliant)
+    });
+    table(heading, rows)
+}
+
+fn wide(policies: &[Standing<'_>], all_namespaces: bool) -> String {
+    let columns = columns(all_namespaces);
+    let headings = columns.clone().map(|(heading, _)| heading);
+    let heading = headings.chain(WIDE.map(|(heading, _)| heading)).collect();
+    let rows = policies.iter().map(|policy| {
+        let briefly = columns.clone().map(|(_, cell)| cell(&policy.brief));
+        let mut cells: Vec<String> = briefly.chain(WIDE.map(|(_, cell)| cell(policy))).collect();
+        cells.push(why(&policy.brief, None));
+        (cells, policy.brief.compliant)
+    });
+    table(heading, rows)
+}
+
+/// The rows below `heading` and the column of what there is to say against each policy, COMPLIANT in its colour.
+fn table(mut heading: Vec<&str>, rows: impl Iterator<Item = (Vec<String>, Word)>) -> String {
+    heading.push("WHY-NOT");
+    let compliant = heading.iter().position(|heading| *heading == COMPLIANT);
+    let (rows, words): (Vec<Vec<String>>, Vec<Word>) = rows.unzip();
+    if rows.is_empty() {
         return String::new();
     }
-    let columns: Vec<Column> = all_namespaces
-        .then_some(NAMESPACE)
-        .into_iter()
-        .chain(NARROW)
-        .chain(wide.then_some(WIDE).into_iter().flatten())
-        .collect();
-    let mut heading: Vec<String> = columns.iter().map(|(heading, _)| (*heading).to_owned()).collect();
-    heading.extend(row(["WHY-NOT"]));
-    let compliant = heading.iter().position(|heading| heading == COMPLIANT);
-    let mut rows = vec![heading];
-    for policy in policies {
-        let mut cells: Vec<String> = columns.iter().map(|(_, cell)| cell(policy)).collect();
-        cells.push(why(policy, wide));
-        rows.push(cells);
-    }
-    painted(0, &rows, |line, column, cell| {
-        let policy = line.checked_sub(1).and_then(|line| policies.get(line));
-        match policy {
-            Some(policy) if Some(column) == compliant => policy.compliant.mood().paint(cell),
+    let heading = heading.into_iter().map(str::to_owned).collect();
+    let lines: Vec<Vec<String>> = [heading].into_iter().chain(rows).collect();
+    painted(0, &lines, |line, column, cell| {
+        let word = line.checked_sub(1).and_then(|row| words.get(row));
+        match word {
+            Some(word) if Some(column) == compliant => word.mood().paint(cell),
             _ => Mood::Plain.paint(cell),
         }
     })
@@ -210,7 +281,7 @@ async fn watch(cluster: &Cluster, asked: &StatusArguments) -> Result<u8, PluginE
         ));
     }
     // What keeps a list from being read is told now; a watch would try again for ever.
-    let first = read(cluster, asked).await?;
+    let first = read(cluster, asked, identity).await?;
     let mut shown: BTreeMap<(String, String), Facts> = first.into_iter().map(|facts| (facts.key(), facts)).collect();
     let api: Api<DeserializeGuard<MapaRefreshPolicy>> = match which(cluster, asked).namespace {
         Some(namespace) => Api::namespaced(cluster.client.clone(), namespace),
@@ -237,7 +308,7 @@ async fn watch(cluster: &Cluster, asked: &StatusArguments) -> Result<u8, PluginE
     loop {
         let now = Timestamp::now();
         tokio::select! {
-            _ = &mut interrupted => return Ok(exit_code(shown.values(), now)),
+            _ = &mut interrupted => return Ok(exit_code_of(shown.values(), now)),
             _ = tick.tick(), if terminal => {
                 let heading = format!("{}  Ctrl-C ends\n\n", crate::conditions::whole_seconds(now).0);
                 let body = if shown.is_empty() { none(cluster, asked) } else { drawn(shown.values(), asked, now) };
@@ -271,7 +342,7 @@ async fn watch(cluster: &Cluster, asked: &StatusArguments) -> Result<u8, PluginE
                         }
                         false
                     }
-                    None => return Ok(exit_code(shown.values(), now)),
+                    None => return Ok(exit_code_of(shown.values(), now)),
                 };
                 if changed && !terminal {
                     print(&format!("\n{}", drawn(shown.values(), asked, now)))?;
@@ -323,7 +394,7 @@ mod tests {
     #[test]
     fn the_exit_code_is_0_only_when_there_is_a_policy_and_every_one_is_compliant() {
         let now = "2026-11-23T10:01:00Z".parse().unwrap();
-        let code = |all: &[Facts], now| exit_code(all.iter(), now);
+        let code = |all: &[Facts], now| exit_code_of(all.iter(), now);
         assert_eq!(code(&[facts("a", "True"), facts("b", "True")], now), WELL);
         assert_eq!(code(&[facts("a", "True"), facts("b", "False")], now), NOT_WELL);
         assert_eq!(code(&[facts("a", "Unknown")], now), NOT_WELL);
@@ -338,8 +409,8 @@ mod tests {
     fn a_row_tells_the_age_now_and_why_not() {
         let now = "2026-11-23T10:12:34Z".parse().unwrap();
         let facts = [facts("roraima", "True"), facts("acre", "False")];
-        let policies = facts.each_ref().map(|facts| facts.at(now));
-        let text = anstream::adapter::strip_str(&table(&policies, true, false)).to_string();
+        let policies = facts.each_ref().map(|facts| facts.brief.at(now));
+        let text = anstream::adapter::strip_str(&narrow(&policies, true)).to_string();
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines[0][..3], ["NAMESPACE", "NAME", "COMPLIANT"]);
         assert_eq!(lines[1][..5], ["radar", "roraima", "True", "12m34s", "30m"]);

@@ -12,7 +12,12 @@ use std::{
 };
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use mapa_refresh_tests::{cargo, policy::Example, process::Process, wait::Look};
+use mapa_refresh_tests::{
+    cargo,
+    policy::Example,
+    process::Process,
+    wait::{Look, until},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -24,6 +29,10 @@ pub const TESTS: &[Test] = &[
     (
         "plugin_status_tells_the_age_and_its_exit_code_says_whether_all_are_compliant",
         status,
+    ),
+    (
+        "plugin_status_says_by_the_api_servers_rows_what_it_says_by_the_objects",
+        rows,
     ),
     (
         "plugin_status_takes_compliant_true_past_its_proof_for_unknown",
@@ -171,6 +180,62 @@ fn status(world: &World) {
     assert_eq!(mapa(world, &tenant, &["status", "roraima", "-A"]).code, 2);
 }
 
+/// A list is read by rows; policies that are named, and one that is suspended, as objects.
+fn rows(world: &World) {
+    let tenant = world.tenant("plugin-rows");
+    published(&tenant);
+    let new: Vec<String> = (0..20).map(|number| format!("acre-{number:02}")).collect();
+    for name in &new {
+        tenant.apply(name, ON_SCHEDULE_ALONE);
+    }
+    tenant.apply(
+        "suspended",
+        &format!("{ON_SCHEDULE_ALONE}  suspend: true\n  suspendReason: works\n"),
+    );
+    for name in &new {
+        tenant.wait_for_condition(name, "Compliant", "False", "NeverPublished");
+    }
+    tenant.wait_for_condition("suspended", "Suspended", "True", "SuspendedBySpec");
+    let mut names: Vec<&str> = new.iter().map(String::as_str).collect();
+    names.extend(["roraima", "suspended"]);
+    // Both tell ages in seconds, and one asks later.
+    until("rows and objects to say the same", Duration::from_secs(60), || {
+        let by_rows = mapa(world, &tenant, &["status"]);
+        let all: Vec<&str> = ["status"].into_iter().chain(names.iter().copied()).collect();
+        let by_objects = mapa(world, &tenant, &all);
+        if by_rows.stdout == by_objects.stdout && by_rows.code == by_objects.code {
+            Look::Met(())
+        } else {
+            Look::Saw(format!("{}\n{}", by_rows.stdout, by_objects.stdout))
+        }
+    })
+    .unwrap();
+    let everywhere = mapa_as(world.plane().kubeconfig(), &["status", "-A"]).stdout;
+    let ours = everywhere
+        .lines()
+        .filter(|line| line.starts_with(&format!("{} ", tenant.namespace)));
+    assert_eq!(ours.count(), names.len(), "{everywhere}");
+
+    let events = world.plane().audit_events().unwrap();
+    let asked: Vec<&str> = events
+        .iter()
+        .filter(|event| event["objectRef"]["namespace"] == tenant.namespace.as_str())
+        .filter(|event| {
+            event["userAgent"]
+                .as_str()
+                .is_some_and(|agent| agent.starts_with("kubectl-mapa/"))
+        })
+        .filter_map(|event| event["requestURI"].as_str())
+        .collect();
+    let lists: Vec<&&str> = asked.iter().filter(|uri| uri.contains("limit=")).collect();
+    assert!(
+        !lists.is_empty() && lists.iter().all(|uri| uri.contains("includeObject=None")),
+        "{lists:?}"
+    );
+    let whole = |name: &str| asked.iter().filter(|uri| uri.ends_with(&format!("/{name}"))).count();
+    assert!(whole("suspended") > whole("acre-00"), "{asked:?}");
+}
+
 fn silent_operator(world: &World) {
     let mut tenant = world.tenant("plugin-silent");
     published(&tenant);
@@ -226,7 +291,8 @@ fn watch(world: &World) {
     assert_eq!(said.code, 2, "{said:?}");
 }
 
-/// Pages of policies as large as they get in a year, served as fast as can be: what is measured is the plugin.
+/// Pages of policies as large as they get in a year, served as fast as can be, and by an API server that has no rows: what is measured is the
+/// plugin at its worst.
 fn ten_thousand(world: &World) {
     const POLICIES: usize = 10_000;
     let tenant = world.tenant("plugin-many");

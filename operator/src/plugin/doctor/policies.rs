@@ -5,8 +5,9 @@ use mapa_refresh_crds::MapaRefreshPolicy;
 
 use super::check::Check;
 use crate::plugin::{
+    brief::{Brief, UNDECODABLE, Word},
     policies::Listed,
-    standing::{Facts, Standing, UNDECODABLE, Word, planned},
+    standing::{Facts, planned},
 };
 
 const SUBJECT: &str = "policies";
@@ -63,7 +64,7 @@ pub fn check(listed: &[Listed], namespace: Option<&str>, now: Timestamp) -> Vec<
 
 fn complaint(listed: &Listed, now: Timestamp) -> Option<Check> {
     let facts = Facts::of(listed, now);
-    let standing = facts.at(now);
+    let standing = facts.brief.at(now);
     let subject = format!("policy {}/{}", standing.namespace, standing.name);
     if standing.reason == UNDECODABLE {
         return Some(Check::failed(
@@ -94,7 +95,7 @@ fn complaint(listed: &Listed, now: Timestamp) -> Option<Check> {
     not_compliant(&subject, &standing)
 }
 
-fn not_compliant(subject: &str, standing: &Standing<'_>) -> Option<Check> {
+fn not_compliant(subject: &str, standing: &Brief<'_>) -> Option<Check> {
     let finding = || format!("{}: {}", standing.reason, standing.message);
     match standing.compliant {
         Word::True => standing.at_risk.filter(|risk| risk.status == Word::True).map(|risk| {
