@@ -332,7 +332,12 @@ fn trouble(pod: &Pod) -> Option<Trouble> {
                 Some("ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName") => {
                     return trouble("ImagePullBackOff", waiting.message.as_deref());
                 }
-                Some(reason @ ("CreateContainerConfigError" | "CreateContainerError" | "RunContainerError")) => {
+                Some(
+                    reason @ ("CreateContainerConfigError"
+                    | "CreateContainerError"
+                    | "RunContainerError"
+                    | "CrashLoopBackOff"),
+                ) => {
                     return trouble(reason, waiting.message.as_deref());
                 }
                 _ => {}

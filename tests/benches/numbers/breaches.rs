@@ -28,9 +28,10 @@ const WRITERS: usize = 8;
 /// `maxDataAgeMinutes` of the policies, in seconds.
 const LIMIT_SECONDS: i64 = 1_800;
 
-/// Of 1,000 policies and of 10,000 (F28).
+/// Of 1,000 policies and of 10,000 (F28), and of as many as the chart's memory limit has room for.
 pub fn breaches(table: &mut Table) {
     breaches_of(table, 1_000, Duration::from_secs(60));
+    breaches_of(table, 4_000, Duration::from_secs(120));
     breaches_of(table, 10_000, Duration::from_secs(300));
 }
 

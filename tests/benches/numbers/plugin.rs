@@ -14,16 +14,19 @@ const ANSWERS: [i32; 2] = [0, 1];
 
 /// Of the `count` policies of the namespace `bench`, beside kubectl's list of the same.
 pub fn status(table: &mut Table, plane: &ControlPlane, plugin: &Path, count: usize) {
-    let ours = || {
-        measured(
-            |command| {
-                command
-                    .arg(plugin)
-                    .args(["status", "--namespace", "bench"])
-                    .env("KUBECONFIG", plane.kubeconfig());
-            },
-            &ANSWERS,
-        )
+    let ours = |which: &'static [&'static str]| {
+        move || {
+            measured(
+                |command| {
+                    command
+                        .arg(plugin)
+                        .arg("status")
+                        .args(which)
+                        .env("KUBECONFIG", plane.kubeconfig());
+                },
+                &ANSWERS,
+            )
+        }
     };
     let kubectl = |output: &'static str| {
         move || {
@@ -38,12 +41,21 @@ pub fn status(table: &mut Table, plane: &ControlPlane, plugin: &Path, count: usi
             )
         }
     };
-    let (ours, objects) = (fastest(ours), fastest(kubectl("json")));
-    // The API server prints these columns itself: no client is told less.
-    let columns = fastest(kubectl("wide"));
+    let (objects, columns) = (fastest(kubectl("json")), fastest(kubectl("wide")));
+    let wide = fastest(ours(&["--namespace", "bench", "--output", "wide"]));
+    table.row(
+        &format!("kubectl mapa status --output wide, {count} policies, start to exit"),
+        told(&wide),
+        "by objects",
+    );
+    table.row(
+        &format!("kubectl mapa status --all-namespaces, {count} policies, start to exit"),
+        told(&fastest(ours(&["--all-namespaces"]))),
+        "1 s and 50 MB at 10,000",
+    );
     table.row(
         &format!("kubectl mapa status, {count} policies, start to exit"),
-        told(&ours),
+        told(&fastest(ours(&["--namespace", "bench"]))),
         &format!(
             "1 s and 50 MB at 10,000; kubectl get --output json: {}; wide: {}",
             told(&objects),

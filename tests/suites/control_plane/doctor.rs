@@ -237,13 +237,52 @@ fn installed(world: &World) {
         "{permissions}"
     );
 
+    let pods = check(&report, "operator's image and pods");
+    assert_eq!(pods["finding"], "its Deployment has no pod", "{pods}");
+
+    // No kubelet runs here: what one would say.
+    let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "another-1", "namespace": namespace, "labels": labels },
+        "spec": { "serviceAccountName": "operator", "containers": [{ "name": "operator", "image": "operator:1" }] } });
+    kubectl.apply(&pod.to_string()).unwrap();
+    let waiting = json!({ "status": { "phase": "Pending", "containerStatuses": [{
+        "name": "operator", "image": "operator:1", "imageID": "", "ready": false, "restartCount": 0,
+        "state": { "waiting": { "reason": "ErrImagePull", "message": "no such image" } },
+    }] } });
+    let patch = [
+        "-n",
+        namespace,
+        "patch",
+        "pod",
+        "another-1",
+        "--subresource=status",
+        "--patch",
+    ];
+    kubectl
+        .run(patch.into_iter().chain([waiting.to_string().as_str()]))
+        .unwrap();
+    let pods = check(&ask(), "operator's image and pods");
+    assert_eq!(
+        pods["finding"],
+        format!("ImagePullBackOff: 1 of 1 pods, {namespace}/another-1: no such image"),
+        "{pods}"
+    );
+    let run = json!({ "status": { "containerStatuses": [{
+        "name": "operator", "image": "operator:1", "imageID": "", "ready": true, "restartCount": 0,
+        "state": { "running": {} },
+    }] } });
+    kubectl
+        .run(patch.into_iter().chain([run.to_string().as_str()]))
+        .unwrap();
+
     kubectl.apply(&permissions::of_the_chart(namespace)).unwrap();
     kubectl.apply(&lease(now).to_string()).unwrap();
     wait::until("role and Lease to be seen", Duration::from_secs(30), || {
         let report = ask();
         let passed = |subject: &str| check(&report, subject)["verdict"] == "Passed";
         Look::when(
-            passed("operator") && passed("operator's permissions"),
+            ["operator", "operator's permissions", "operator's image and pods"]
+                .into_iter()
+                .all(passed),
             report.to_string(),
         )
         .map(drop)

@@ -15,12 +15,13 @@ mod images;
 mod in_cluster;
 mod misfits;
 mod oracle;
+mod permissions;
 mod restricted;
 mod upgrade;
 mod world;
 
 use libtest_mimic::{Arguments, Completion, Trial};
-use mapa_refresh_tests::process;
+use mapa_refresh_tests::{process, progress};
 
 fn main() {
     let arguments = Arguments::from_args();
@@ -51,10 +52,16 @@ fn main() {
         libtest_mimic::run(&together, trials(&world, &together_tests())),
         libtest_mimic::run(&arguments, trials(&world, compliance::TESTS)),
     ];
+    let is_whole = arguments.filter.is_none() && arguments.skip.is_empty();
+    let permitted = permissions::check(&world.audit_events(), is_whole);
     // Exiting would skip it, and with it the end of the node.
     drop(world);
     for conclusion in conclusions {
         conclusion.exit_if_failed();
+    }
+    if let Err(error) = permitted {
+        progress::say(&error);
+        std::process::exit(101);
     }
 }
 
@@ -83,6 +90,7 @@ fn together_tests() -> Vec<world::Test> {
         images::TESTS,
         misfits::TESTS,
         oracle::TESTS,
+        permissions::TESTS,
         upgrade::TESTS,
     ]
     .concat()

@@ -23,6 +23,8 @@ pub struct Installed {
     pub name: String,
     /// Its pods that are ready.
     pub ready: i32,
+    /// Labels of its pods.
+    pub selector: String,
     /// Account of its pods.
     pub account: String,
     /// What it was told; absent where that may not be read, or is not understood.
@@ -65,7 +67,10 @@ where
 async fn read(client: &Client, deployment: Deployment) -> Installed {
     let namespace = deployment.metadata.namespace.unwrap_or_default();
     let ready = deployment.status.and_then(|status| status.ready_replicas);
-    let pod = deployment.spec.and_then(|spec| spec.template.spec).unwrap_or_default();
+    let spec = deployment.spec.unwrap_or_default();
+    let labels = spec.selector.match_labels.unwrap_or_default();
+    let selector: Vec<String> = labels.iter().map(|(label, value)| format!("{label}={value}")).collect();
+    let pod = spec.template.spec.unwrap_or_default();
     let settings = settings(client, &namespace, &pod).await;
     let lease = match settings.as_ref().and_then(|settings| lease_of(settings, &namespace)) {
         Some((place, name)) => Api::namespaced(client.clone(), &place)
@@ -78,6 +83,7 @@ async fn read(client: &Client, deployment: Deployment) -> Installed {
     Installed {
         name: deployment.metadata.name.unwrap_or_default(),
         ready: ready.unwrap_or_default(),
+        selector: selector.join(","),
         account: pod.service_account_name.unwrap_or_else(|| "default".to_owned()),
         namespace,
         settings,

@@ -47,7 +47,9 @@ pub async fn run(cluster: &Cluster, asked: &DoctorArguments) -> Result<u8, Plugi
     let place = asked.operator_namespace.as_deref();
     let installed = installed::find(&cluster.client, place).await;
     checks.extend(operator::check(&cluster.client, place, &installed).await);
-    checks.extend(operator_access::check(&cluster.client, &installed.unwrap_or_default()).await);
+    let installed = installed.unwrap_or_default();
+    checks.extend(operator_access::check(&cluster.client, &installed).await);
+    checks.extend(pods::of_operators(&cluster.client, &installed).await);
     match read(scope).await {
         Ok(listed) => {
             checks.extend(policies::check(&listed, scope.namespace, Timestamp::now()));
@@ -56,7 +58,7 @@ pub async fn run(cluster: &Cluster, asked: &DoctorArguments) -> Result<u8, Plugi
         }
         Err(error) => checks.push(unread(&error)),
     }
-    checks.push(pods::check(scope).await);
+    checks.push(pods::of_runs(scope).await);
     let report = Report::new(checks);
     print(&asked.output.render(&report, Report::table))?;
     Ok(if report.healthy { WELL } else { NOT_WELL })

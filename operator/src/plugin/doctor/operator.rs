@@ -144,6 +144,7 @@ mod tests {
             namespace: "mapa-system".to_owned(),
             name: "o".to_owned(),
             ready,
+            selector: "app=o".to_owned(),
             account: "o".to_owned(),
             settings: None,
             lease,

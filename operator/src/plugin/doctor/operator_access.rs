@@ -99,6 +99,7 @@ mod tests {
             namespace: "mapa-system".to_owned(),
             name: "o".to_owned(),
             ready: 1,
+            selector: "app=o".to_owned(),
             account: "robot".to_owned(),
             settings: None,
             lease: None,

@@ -1,36 +1,106 @@
-//! The runs' pods: whether their images can be pulled, and what else keeps them from running.
+//! Pods of runs and of the operators: whether their images can be pulled, and what else keeps them from running.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
-use kube::{Api, api::ListParams};
+use kube::{Api, Client, api::ListParams};
 use mapa_refresh_crds::labels::{FIELD_MANAGER, MANAGED_BY};
 
-use super::{Scope, check::Check};
+use super::{Scope, check::Check, installed::Installed};
 use crate::records::PodRecord;
 
-const SUBJECT: &str = "images and pods";
-
-/// Looks at the pods that exist.
-pub async fn check(scope: Scope<'_>) -> Check {
+/// Looks at the pods of runs that exist.
+pub async fn of_runs(scope: Scope<'_>) -> Check {
     let api: Api<Pod> = match scope.namespace {
         Some(namespace) => Api::namespaced(scope.cluster.client.clone(), namespace),
         None => Api::all(scope.cluster.client.clone()),
     };
+    look(&api, &format!("{MANAGED_BY}={FIELD_MANAGER}"), Whose::Run).await
+}
+
+/// Looks at the pods of each operator.
+pub async fn of_operators(client: &Client, installed: &[Installed]) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for operator in installed {
+        let api: Api<Pod> = Api::namespaced(client.clone(), &operator.namespace);
+        checks.push(look(&api, &operator.selector, Whose::Operator).await);
+    }
+    checks
+}
+
+async fn look(api: &Api<Pod>, selector: &str, whose: Whose) -> Check {
     let now = Timestamp::now();
-    let mut page = ListParams::default()
-        .labels(&format!("{MANAGED_BY}={FIELD_MANAGER}"))
-        .limit(500);
+    let mut page = ListParams::default().labels(selector).limit(500);
     let mut seen = Seen::default();
     loop {
         let list = match api.list(&page).await {
             Ok(list) => list,
-            Err(error) => return Check::unanswered(SUBJECT, &error),
+            Err(error) => return Check::unanswered(whose.subject(), &error),
         };
         list.items.iter().for_each(|pod| seen.take(pod, now));
         match list.metadata.continue_.filter(|next| !next.is_empty()) {
             Some(next) => page.continue_token = Some(next),
-            None => return seen.judge(),
+            None => return seen.judge(whose),
+        }
+    }
+}
+
+/// Whose pods they are.
+#[derive(Clone, Copy)]
+enum Whose {
+    Run,
+    Operator,
+}
+
+impl Whose {
+    fn subject(self) -> &'static str {
+        match self {
+            Self::Run => "images and pods",
+            Self::Operator => "operator's image and pods",
+        }
+    }
+
+    fn none(self) -> Check {
+        match self {
+            Self::Run => Check::unseen(
+                self.subject(),
+                "there is no pod of a run",
+                "start one: `kubectl mapa trigger POLICY --wait`",
+            ),
+            Self::Operator => Check::failed(
+                self.subject(),
+                "its Deployment has no pod",
+                "look at `kubectl describe deployment` and `kubectl get events`: replicas, a quota, or Pod Security",
+            ),
+        }
+    }
+
+    /// What to do about pods that say `code`.
+    fn remedy(self, code: &str) -> &'static str {
+        match (code, self) {
+            ("ImagePullBackOff", Self::Run) => {
+                "check runner.image and runner.imagePullSecrets of the chart, and that the pull secret exists in the policy's namespace"
+            }
+            ("ImagePullBackOff", Self::Operator) => {
+                "check image and imagePullSecrets of the chart, and that the pull secret exists in the operator's namespace"
+            }
+            (
+                "CreateContainerConfigError"
+                | "CreateContainerError"
+                | "RunContainerError"
+                | "ContainerCannotRun"
+                | "StartError",
+                Self::Run,
+            ) => "look at `kubectl describe pod` and at the runner's settings in the chart",
+            ("Unschedulable", Self::Run) => {
+                "give the nodes room, or change runner.nodeSelector, runner.tolerations or runner.resources"
+            }
+            ("Unschedulable", Self::Operator) => {
+                "give the nodes room, or change nodeSelector, tolerations, affinity or resources of the chart"
+            }
+            ("CrashLoopBackOff", Self::Operator) => "the last line of `kubectl logs --previous` says why it ended",
+            (_, Self::Run) => "look at `kubectl describe pod`; the next slot tries again",
+            (_, Self::Operator) => "look at `kubectl describe pod`",
         }
     }
 }
@@ -58,41 +128,21 @@ impl Seen {
         }
     }
 
-    fn judge(&self) -> Check {
+    fn judge(&self, whose: Whose) -> Check {
         // What a person has to change first; the rest may pass by itself.
         let worst = self
             .troubles
             .get_key_value("ImagePullBackOff")
             .or_else(|| self.troubles.iter().next());
-        let Some((code, (count, example))) = worst else {
-            return match self.pods {
-                0 => Check::unseen(
-                    SUBJECT,
-                    "there is no pod of a run",
-                    "start one: `kubectl mapa trigger POLICY --wait`",
-                ),
-                pods => Check::passed(SUBJECT, format!("none of {pods} pods says that it cannot run")),
-            };
-        };
-        let remedy = match code.as_str() {
-            "ImagePullBackOff" => {
-                "check runner.image and runner.imagePullSecrets of the chart, and that the pull secret exists in the policy's namespace"
-            }
-            "CreateContainerConfigError"
-            | "CreateContainerError"
-            | "RunContainerError"
-            | "ContainerCannotRun"
-            | "StartError" => "look at `kubectl describe pod` and at the runner's settings in the chart",
-            "Unschedulable" => {
-                "give the nodes room, or change runner.nodeSelector, runner.tolerations or runner.resources"
-            }
-            _ => "look at `kubectl describe pod`; the next slot tries again",
-        };
-        Check::failed(
-            SUBJECT,
-            format!("{code}: {count} of {} pods, {example}", self.pods),
-            remedy,
-        )
+        match (worst, self.pods) {
+            (None, 0) => whose.none(),
+            (None, pods) => Check::passed(whose.subject(), format!("none of {pods} pods says that it cannot run")),
+            (Some((code, (count, example))), pods) => Check::failed(
+                whose.subject(),
+                format!("{code}: {count} of {pods} pods, {example}"),
+                whose.remedy(code),
+            ),
+        }
     }
 }
 
@@ -103,7 +153,7 @@ mod tests {
     use super::super::check::Verdict;
     use super::*;
 
-    fn seen(statuses: &[Value]) -> Check {
+    fn seen(statuses: &[Value], whose: Whose) -> Check {
         let mut seen = Seen::default();
         for status in statuses {
             let pod = json!({ "metadata": { "uid": "1f6f0d5e-8d0b-4c4c-9b0e-6a2f0a0f5a11", "name": "p", "namespace": "radar" }, "spec": { "containers": [] }, "status": status });
@@ -112,23 +162,47 @@ mod tests {
                 "2026-11-23T10:00:00Z".parse().unwrap(),
             );
         }
-        seen.judge()
+        seen.judge(whose)
     }
 
     #[test]
     fn an_image_that_cannot_be_pulled_is_told_before_everything_else() {
-        let waiting = |reason: &str| {
-            json!({ "containerStatuses": [{ "name": "job-runner", "image": "", "imageID": "", "ready": false, "restartCount": 0,
-                "state": { "waiting": { "reason": reason, "message": "why" } } }] })
-        };
-        assert_eq!(seen(&[]).verdict, Verdict::Unseen);
-        assert_eq!(seen(&[waiting("ContainerCreating")]).verdict, Verdict::Passed);
-        let check = seen(&[waiting("CreateContainerConfigError"), waiting("ErrImagePull")]);
-        assert_eq!(check.verdict, Verdict::Failed);
+        assert_eq!(seen(&[], Whose::Run).verdict, Verdict::Unseen);
+        assert_eq!(seen(&[], Whose::Operator).verdict, Verdict::Failed);
+        for (whose, remedy) in [(Whose::Run, "check runner.image"), (Whose::Operator, "check image and")] {
+            assert_eq!(seen(&[waiting("ContainerCreating")], whose).verdict, Verdict::Passed);
+            let check = seen(&[waiting("CreateContainerConfigError"), waiting("ErrImagePull")], whose);
+            assert_eq!(check.verdict, Verdict::Failed);
+            assert!(
+                check.finding.starts_with("ImagePullBackOff: 1 of 2 pods, radar/p: why"),
+                "{}",
+                check.finding
+            );
+            assert!(
+                check.remedy.as_deref().unwrap().starts_with(remedy),
+                "{:?}",
+                check.remedy
+            );
+        }
+    }
+
+    #[test]
+    fn an_operator_that_ends_again_and_again_is_told_with_where_it_says_why() {
+        let check = seen(&[waiting("CrashLoopBackOff")], Whose::Operator);
         assert!(
-            check.finding.starts_with("ImagePullBackOff: 1 of 2 pods, radar/p: why"),
+            check.finding.starts_with("CrashLoopBackOff: 1 of 1 pods"),
             "{}",
             check.finding
         );
+        assert!(
+            check.remedy.as_deref().unwrap().contains("--previous"),
+            "{:?}",
+            check.remedy
+        );
+    }
+
+    fn waiting(reason: &str) -> Value {
+        json!({ "containerStatuses": [{ "name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": { "waiting": { "reason": reason, "message": "why" } } }] })
     }
 }
