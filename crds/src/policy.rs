@@ -52,7 +52,7 @@ pub const LEGAL_LIMIT_MINUTES: i32 = 30;
     printcolumn(name = "Max-Age", type_ = "integer", json_path = ".spec.maxDataAgeMinutes", description = "Oldest that the published data may be, in minutes", priority = 1),
     printcolumn(name = "Downstream", type_ = "integer", json_path = ".spec.downstreamCacheSeconds", description = "What caches after ours add to the age, in seconds", priority = 1),
     printcolumn(name = "Data-Time", type_ = "string", json_path = ".status.dataAsOf", description = "The moment of Data-As-Of", priority = 1),
-    printcolumn(name = "Next-Run", type_ = "string", json_path = ".status.nextScheduleTime", description = "Next slot of any task, as of the last write of the status", priority = 1),
+    printcolumn(name = "First-Task", type_ = "string", json_path = ".spec.tasks[0].name", description = "First of the tasks that the policy names; empty: the three refresh tasks", priority = 1),
     printcolumn(name = "Namespace", type_ = "string", json_path = ".metadata.namespace", description = "For programs that ask for rows without objects", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Compliant\")].message", description = "Message of the condition Compliant", priority = 1)
 )]

@@ -321,7 +321,7 @@ fn trouble(pod: &Pod) -> Option<Trouble> {
         let Some(state) = &container.state else { continue };
         if let Some(terminated) = &state.terminated {
             if terminated.reason.as_deref() == Some("OOMKilled") {
-                return trouble("OOMKilled", Some("the runner used more memory than its limit"));
+                return trouble("OOMKilled", Some("the container used more memory than its limit"));
             }
             if let Some(reason @ ("ContainerCannotRun" | "StartError")) = terminated.reason.as_deref() {
                 return trouble(reason, terminated.message.as_deref());

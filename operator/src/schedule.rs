@@ -64,6 +64,14 @@ pub fn lead_minutes(task: TaskName, interval: Interval) -> u32 {
     lead % interval.minutes()
 }
 
+/// The schedules of a policy that names no tasks and whose credentials are not rejected.
+#[must_use]
+pub fn default_schedules(namespace: &str, name: &str, interval: Interval) -> Vec<Schedule> {
+    let offset = policy_offset(namespace, name, interval);
+    let of_task = |task| Schedule::every(interval, offset + lead_minutes(task, interval));
+    TaskName::DEFAULT.map(of_task).into()
+}
+
 /// The minutes of every hour, UTC, at which a task runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Schedule {

@@ -109,24 +109,6 @@ impl Limit {
     }
 }
 
-/// When the next run is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// At the next slot of any of these; of none, never.
-    Slots(Vec<Schedule>),
-    /// At this moment.
-    At(Timestamp),
-}
-
-impl Next {
-    fn after(&self, now: Timestamp) -> Option<Timestamp> {
-        match self {
-            Self::Slots(schedules) => schedules.iter().map(|schedule| schedule.next_after(now)).min(),
-            Self::At(moment) => Some(*moment).filter(|moment| *moment > now),
-        }
-    }
-}
-
 /// What is kept of a policy for a [`Brief`]: everything that does not change with the time alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BriefFacts {
@@ -150,8 +132,8 @@ pub struct BriefFacts {
     pub compliant_until: Option<Timestamp>,
     /// Oldest that the published data has been, in seconds.
     pub worst_data_age_seconds: Option<i64>,
-    /// When the next run is.
-    pub next: Next,
+    /// When its tasks run; of none, never.
+    pub schedules: Vec<Schedule>,
 }
 
 /// A policy at a moment: of thousands, no text is there twice.
@@ -205,7 +187,7 @@ impl BriefFacts {
             data_as_of: None,
             compliant_until: None,
             worst_data_age_seconds: None,
-            next: Next::Slots(Vec::new()),
+            schedules: Vec::new(),
         }
     }
 
@@ -242,7 +224,7 @@ impl BriefFacts {
     #[must_use]
     pub fn at(&self, now: Timestamp) -> Brief<'_> {
         let (compliant, reason, message) = self.compliant_at(now);
-        let next_run = self.next.after(now);
+        let next_run = self.schedules.iter().map(|schedule| schedule.next_after(now)).min();
         let text = |moment: Option<Timestamp>| moment.map(|moment| moment.to_string());
         Brief {
             namespace: &self.namespace,

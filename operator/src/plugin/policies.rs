@@ -2,7 +2,6 @@
 
 use futures::future;
 use http::{HeaderValue, header::ACCEPT};
-use k8s_openapi::jiff::Timestamp;
 use kube::{
     Resource,
     api::{ListParams, ObjectMeta, Request},
@@ -214,12 +213,12 @@ impl Cluster {
         answer.map_err(|error| PluginError::of(ACTION, error))
     }
 
-    /// What the API server's own rows tell of every policy that `which` means at `now`, in the order of namespace and name; none, when it has
-    /// no such rows.
+    /// What the API server's own rows tell of every policy that `which` means, in the order of namespace and name; none, when it has no such
+    /// rows.
     ///
     /// # Errors
     /// The cluster does not answer.
-    pub async fn rows(&self, which: Which<'_>, now: Timestamp) -> Result<Option<Vec<Told>>, PluginError> {
+    pub async fn rows(&self, which: Which<'_>) -> Result<Option<Vec<Told>>, PluginError> {
         let mut page = which.pages_of(PAGE_OF_ROWS);
         let mut all = Vec::new();
         loop {
@@ -228,7 +227,7 @@ impl Cluster {
             let Ok(table) = serde_json::from_str::<Table>(&text) else {
                 return Ok(None);
             };
-            let Some(told) = table.read(now) else {
+            let Some(told) = table.read() else {
                 return Ok(None);
             };
             all.extend(told);

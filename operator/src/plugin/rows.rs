@@ -9,16 +9,17 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    brief::{BriefFacts, Limit, Next, Said, Word},
+    brief::{BriefFacts, Limit, Said, Word},
     policies::PageMeta,
     terminal::harmless,
 };
+use crate::schedule::{Interval, default_schedules};
 
 /// What to accept, so that the answer is rows.
 pub const ACCEPT: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 
 /// The columns that are read, by their names in the CRD.
-const COLUMNS: [&str; 14] = [
+const COLUMNS: [&str; 15] = [
     "Namespace",
     "Name",
     "Compliant",
@@ -32,7 +33,8 @@ const COLUMNS: [&str; 14] = [
     "At-Risk",
     "Suspend",
     "Worst-Age",
-    "Next-Run",
+    "Interval",
+    "First-Task",
 ];
 
 /// A page of rows.
@@ -69,9 +71,9 @@ pub enum Told {
 }
 
 impl Table {
-    /// What the rows tell at `now`, in their order; none, when these are no rows, or of a CRD with other columns.
+    /// What the rows tell, in their order; none, when these are no rows, or of a CRD with other columns.
     #[must_use]
-    pub fn read(&self, now: Timestamp) -> Option<Vec<Told>> {
+    pub fn read(&self) -> Option<Vec<Told>> {
         if self.kind != "Table" {
             return None;
         }
@@ -84,29 +86,24 @@ impl Table {
         }
         self.rows
             .iter()
-            .map(|row| told(positions.map(|position| row.cells.get(position)), now))
+            .map(|row| told(positions.map(|position| row.cells.get(position))))
             .collect()
     }
 }
 
 /// Reads one row. None: it does not even say of which policy it is.
-fn told(cells: [Option<&Value>; COLUMNS.len()], now: Timestamp) -> Option<Told> {
+fn told(cells: [Option<&Value>; COLUMNS.len()]) -> Option<Told> {
     let [namespace, name, rest @ ..] = cells;
     let (namespace, name) = (namespace?.as_str()?, name?.as_str()?);
-    Some(match whole(namespace, name, rest, now) {
+    Some(match whole(namespace, name, rest) {
         Some(facts) => Told::Whole(facts),
         None => Told::InPart(namespace.to_owned(), name.to_owned()),
     })
 }
 
-/// What the row says of its policy, if that is all that there is to say. Rows have no reasons and no messages of Ready and AtRisk, and no
-/// day on which a suspended policy resumes; and that a slot is over is not written into the status at once.
-fn whole(
-    namespace: &str,
-    name: &str,
-    cells: [Option<&Value>; COLUMNS.len() - 2],
-    now: Timestamp,
-) -> Option<BriefFacts> {
+/// What the row says of its policy, if that is all that there is to say. Rows have no reasons and no messages of Ready and AtRisk, no day on
+/// which a suspended policy resumes, and no list of tasks.
+fn whole(namespace: &str, name: &str, cells: [Option<&Value>; COLUMNS.len() - 2]) -> Option<BriefFacts> {
     let [
         compliant,
         reason,
@@ -119,9 +116,10 @@ fn whole(
         at_risk,
         suspend,
         worst,
-        next,
+        interval,
+        first_task,
     ] = cells;
-    let next = moment(next)?.filter(|next| *next > now)?;
+    let is = |cell: Option<&Value>, word: &str| cell.and_then(Value::as_str) == Some(word);
     let facts = BriefFacts {
         namespace: harmless(namespace),
         name: harmless(name),
@@ -137,11 +135,13 @@ fn whole(
         data_as_of: moment(as_of)?,
         compliant_until: moment(until)?,
         worst_data_age_seconds: optional(worst, Value::as_i64)?,
-        next: Next::At(next),
+        schedules: default_schedules(namespace, name, Interval::clamped(number(interval)?)),
     };
-    let is = |cell: Option<&Value>, word: &str| cell.and_then(Value::as_str) == Some(word);
-    let complains = is(ready, "False") || is(at_risk, "True");
-    let more = facts.suspended || complains && facts.at(now).compliant == Word::True;
+    // One that is not ready may have other slots, or none.
+    let more = facts.suspended
+        || is(ready, "False")
+        || is(at_risk, "True") && facts.compliant.status == Word::True
+        || !first_task?.is_null();
     (!more).then_some(facts)
 }
 
@@ -188,7 +188,6 @@ mod tests {
             "status": {
                 "dataAsOf": "2026-11-23T10:00:00Z",
                 "compliantUntil": "2026-11-23T10:29:00Z",
-                "nextScheduleTime": next_slot(),
                 "compliance": {
                     "since": NOW, "accountedUntil": NOW, "settled": { "until": NOW },
                     "worstDataAgeSeconds": 700, "breaches": 0, "secondsInBreach": 0,
@@ -196,20 +195,6 @@ mod tests {
                 "conditions": [said("Ready", "True"), said("Compliant", "True"), said("AtRisk", "False")],
             },
         })
-    }
-
-    /// As the operator would write it of the schedule that such a policy has.
-    fn next_slot() -> String {
-        use crate::schedule::{Interval, Schedule, lead_minutes, policy_offset};
-        let interval = Interval::clamped(10);
-        let slots = mapa_refresh_crds::policy::TaskName::DEFAULT.map(|task| {
-            Schedule::every(
-                interval,
-                policy_offset("radar", "roraima", interval) + lead_minutes(task, interval),
-            )
-            .next_after(at(NOW))
-        });
-        slots.into_iter().min().unwrap().to_string()
     }
 
     /// The API server's part: what each column's path of the CRD finds in `policy`.
@@ -228,7 +213,8 @@ mod tests {
 
     fn found(policy: &Value, path: &str) -> Value {
         let Some((_, condition)) = path.split_once("(@.type==\"") else {
-            return policy.pointer(&path.replace('.', "/")).cloned().unwrap_or_default();
+            let pointer = path.replace("[0]", "/0").replace('.', "/");
+            return policy.pointer(&pointer).cloned().unwrap_or_default();
         };
         let (type_, field) = condition.split_once("\")].").unwrap();
         let conditions = policy["status"]["conditions"].as_array().unwrap();
@@ -238,8 +224,8 @@ mod tests {
             .map_or(Value::Null, |condition| condition[field].clone())
     }
 
-    fn read(policy: &Value, now: &str) -> Told {
-        let told = table(policy).read(at(now)).unwrap();
+    fn read(policy: &Value) -> Told {
+        let told = table(policy).read().unwrap();
         assert_eq!(told.len(), 1);
         told.into_iter().next().unwrap()
     }
@@ -272,26 +258,35 @@ mod tests {
             changed("/status/conditions/1/message", "\u{1b}[2Jgone".into()),
             without_data,
             changed("/status/compliantUntil", "2026-11-23T10:00:59Z".into()),
+            changed("/spec/intervalMinutes", 25.into()),
         ];
         for policy in policies {
-            let Told::Whole(row) = read(&policy, NOW) else {
+            let Told::Whole(row) = read(&policy) else {
                 panic!("in part: {policy}");
             };
-            let whole = Facts::of(&Listed::of(policy.clone()), at(NOW)).brief;
-            let (row, whole) = (row.at(at(NOW)), whole.at(at(NOW)));
-            let without_what_why_not_does_not_say = |brief: &Brief<'_>| {
-                let mut brief = serde_json::to_value(brief).unwrap();
-                brief
-                    .as_object_mut()
-                    .unwrap()
-                    .retain(|field, _| field != "ready" && field != "atRisk");
-                brief
-            };
-            assert_eq!(
-                without_what_why_not_does_not_say(&row),
-                without_what_why_not_does_not_say(&whole)
-            );
-            assert_eq!(row.why_not(), whole.why_not());
+            // At once, after a slot, after the proof, and hours later.
+            for now in [
+                NOW,
+                "2026-11-23T10:09:00Z",
+                "2026-11-23T10:29:01Z",
+                "2026-11-23T18:00:30Z",
+            ] {
+                let whole = Facts::of(&Listed::of(policy.clone()), at(now)).brief;
+                let (row, whole) = (row.at(at(now)), whole.at(at(now)));
+                let without_what_why_not_does_not_say = |brief: &Brief<'_>| {
+                    let mut brief = serde_json::to_value(brief).unwrap();
+                    brief
+                        .as_object_mut()
+                        .unwrap()
+                        .retain(|field, _| field != "ready" && field != "atRisk");
+                    brief
+                };
+                assert_eq!(
+                    without_what_why_not_does_not_say(&row),
+                    without_what_why_not_does_not_say(&whole)
+                );
+                assert_eq!(row.why_not(), whole.why_not());
+            }
         }
     }
 
@@ -301,19 +296,18 @@ mod tests {
         let at_risk = changed("/status/conditions/2/status", "True".into());
         let suspended = changed("/spec/suspend", true.into());
         let unseen = changed("/status", json!({ "observedGeneration": -1, "conditions": [] }));
-        for policy in [not_ready, at_risk, suspended, unseen] {
-            assert_eq!(read(&policy, NOW), in_part(), "{policy}");
+        let mut with_tasks = policy();
+        with_tasks["spec"]["tasks"] = json!([{ "name": "refresh-mapa-cache" }]);
+        for policy in [not_ready, at_risk, suspended, unseen, with_tasks] {
+            assert_eq!(read(&policy), in_part(), "{policy}");
         }
-        assert_eq!(read(&policy(), &next_slot()), in_part(), "the slot is over");
     }
 
     #[test]
     fn a_policy_that_is_not_compliant_needs_no_more_than_that() {
         let mut policy = changed("/status/conditions/1/status", "False".into());
         policy["status"]["conditions"][2]["status"] = "True".into();
-        let Told::Whole(facts) = read(&policy, NOW) else {
-            panic!()
-        };
+        let Told::Whole(facts) = read(&policy) else { panic!() };
         assert_eq!(
             facts.at(at(NOW)).why_not(),
             Some(("CompliantTrue".into(), "of Compliant"))
@@ -330,21 +324,21 @@ mod tests {
             ("/spec/suspend", json!("false")),
             ("/status/conditions/1/reason", json!(null)),
         ] {
-            assert_eq!(read(&changed(pointer, value), NOW), in_part(), "{pointer}");
+            assert_eq!(read(&changed(pointer, value)), in_part(), "{pointer}");
         }
     }
 
     #[test]
     fn what_is_no_table_or_one_of_another_crd_is_not_read() {
         let list = json!({ "kind": "MapaRefreshPolicyList", "metadata": {}, "items": [policy()] });
-        assert_eq!(serde_json::from_value::<Table>(list).unwrap().read(at(NOW)), None);
+        assert_eq!(serde_json::from_value::<Table>(list).unwrap().read(), None);
         for missing in COLUMNS {
             let mut table = table(&policy());
             table.column_definitions.retain(|column| column.name != missing);
-            assert_eq!(table.read(at(NOW)), None, "{missing}");
+            assert_eq!(table.read(), None, "{missing}");
         }
         let mut short = table(&policy());
         short.rows[0].cells.truncate(1);
-        assert_eq!(short.read(at(NOW)), None);
+        assert_eq!(short.read(), None);
     }
 }

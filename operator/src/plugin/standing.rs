@@ -8,7 +8,7 @@ use mapa_refresh_crds::{MapaRefreshPolicy, MapaRefreshPolicyStatus, status::Cond
 use serde::Serialize;
 
 use super::{
-    brief::{Brief, BriefFacts, Limit, NOT_RECONCILED, Next, Said, Word},
+    brief::{Brief, BriefFacts, Limit, NOT_RECONCILED, Said, Word},
     policies::Listed,
     terminal::harmless,
 };
@@ -177,10 +177,10 @@ fn brief(policy: &MapaRefreshPolicy, status: &MapaRefreshPolicyStatus, now: Time
         data_as_of: moment(status.data_as_of.as_ref()),
         compliant_until: moment(status.compliant_until.as_ref()),
         worst_data_age_seconds: account.map(|account| account.total.worst_data_age_seconds),
-        next: Next::Slots(plan.map_or_else(
+        schedules: plan.map_or_else(
             |_| Vec::new(),
             |plan| plan.tasks.iter().filter(|task| !task.suspended).map(|task| task.schedule).collect(),
-        )),
+        ),
     }
 }
 

@@ -32,8 +32,8 @@ use crate::text_table::painted;
 /// Longest explanation in a table that is not wide, in bytes.
 const SHORT: usize = 90;
 
-/// One policy of so many may be read whole beside the rows of all. Of more, the list costs less.
-const EXCEPTIONAL: usize = 10;
+/// One policy of so many may be read whole beside the rows of all. Of more, the list of all costs less: one takes 3 ms, of a list 0.2 ms.
+const EXCEPTIONAL: usize = 20;
 
 /// How many of those are read at the same time.
 const AT_A_TIME: usize = 8;
@@ -93,16 +93,23 @@ async fn read<T>(cluster: &Cluster, asked: &StatusArguments, keep: impl Fn(Facts
 
 /// By the API server's own rows; what they have no room for is read whole, as long as it is the exception.
 async fn read_briefly(cluster: &Cluster, asked: &StatusArguments) -> Result<Vec<BriefFacts>, PluginError> {
-    let now = Timestamp::now();
-    let whole = async || read(cluster, asked, |facts| facts.brief).await;
-    let Some(rows) = cluster.rows(which(cluster, asked), now).await? else {
-        return whole().await;
+    let rows = cluster.rows(which(cluster, asked)).await?;
+    let is_exception = |rows: &Vec<Told>| {
+        let in_part = rows.iter().filter(|row| matches!(row, Told::InPart(..))).count();
+        in_part <= rows.len() / EXCEPTIONAL
     };
-    let in_part = rows.iter().filter(|row| matches!(row, Told::InPart(..))).count();
-    if in_part > rows.len() / EXCEPTIONAL {
-        return whole().await;
+    if let Some(rows) = rows.filter(is_exception)
+        && let Ok(facts) = complete(cluster, rows).await
+    {
+        return Ok(facts);
     }
-    let read = rows.into_iter().map(|row| async {
+    // Who may list the policies may perhaps not get one; and what else went wrong is told by the list, or is over.
+    read(cluster, asked, |facts| facts.brief).await
+}
+
+async fn complete(cluster: &Cluster, rows: Vec<Told>) -> Result<Vec<BriefFacts>, PluginError> {
+    let now = Timestamp::now();
+    let complete = rows.into_iter().map(|row| async {
         match row {
             Told::Whole(facts) => Ok(Some(facts)),
             Told::InPart(namespace, name) => {
@@ -111,7 +118,7 @@ async fn read_briefly(cluster: &Cluster, asked: &StatusArguments) -> Result<Vec<
             }
         }
     });
-    stream::iter(read)
+    stream::iter(complete)
         .buffered(AT_A_TIME)
         .try_filter_map(async |facts| Ok(facts))
         .try_collect()

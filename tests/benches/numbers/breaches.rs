@@ -1,30 +1,25 @@
 //! How soon after its moment a breach stands in the status, when thousands of policies are watched.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, time::Duration};
 
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
     jiff::{SignedDuration, Timestamp},
 };
 use kube::{
-    Api, Client,
-    api::{ListParams, Patch, PatchParams, PostParams},
+    Api,
+    api::{Patch, PatchParams},
 };
 use mapa_refresh_crds::MapaRefreshPolicy;
-use mapa_refresh_tests::{cargo, policy::Example, process::proportional_memory, progress};
+use mapa_refresh_tests::{process::proportional_memory, progress};
 use serde_json::json;
 
 use crate::{
     plane::{Request, plane, requests, start_operator},
-    plugin,
+    policies::{create, in_parallel, name_of, until},
     table::{Table, p50_p99},
 };
 
-/// Writers at the same time: as many as the API server keeps busy.
-const WRITERS: usize = 8;
 /// `maxDataAgeMinutes` of the policies, in seconds.
 const LIMIT_SECONDS: i64 = 1_800;
 
@@ -38,7 +33,6 @@ pub fn breaches(table: &mut Table) {
 /// `count` policies whose data becomes too old during `spread`, each at its own moment: how long after it the condition is written. What they
 /// published is told by us, in the status; nothing runs.
 fn breaches_of(table: &mut Table, count: usize, spread: Duration) {
-    let plugin = cargo::binary("mapa-refresh-operator", "kubectl-mapa").unwrap();
     let plane = plane();
     plane.stop_controller_manager();
     let operator = start_operator(&plane);
@@ -49,20 +43,7 @@ fn breaches_of(table: &mut Table, count: usize, spread: Duration) {
     let moments = runtime.block_on(async {
         let client = plane.client().await.unwrap();
         let policies: Api<MapaRefreshPolicy> = Api::namespaced(client.clone(), "bench");
-        in_parallel(&client, count, |policies, number| async move {
-            let example = Example {
-                interval_minutes: 30,
-                ..Example::every_minute("bench", &name_of(number))
-            };
-            let policy = serde_yaml::from_str(&example.manifest("  rescue: false\n")).unwrap();
-            policies.create(&PostParams::default(), &policy).await.unwrap();
-        })
-        .await;
-        until(&policies, "a status of every policy", |policy| {
-            let observed = policy.status.as_ref().and_then(|status| status.observed_generation);
-            observed == policy.metadata.generation
-        })
-        .await;
+        create(&client, count).await;
 
         // Two writes for each policy until the first moment: ours, and the operator's, that it is compliant.
         let first = Timestamp::now() + SignedDuration::from_secs(20 + i64::try_from(count / 20).unwrap());
@@ -109,7 +90,6 @@ fn breaches_of(table: &mut Table, count: usize, spread: Duration) {
         format!("{memory:.0} MB"),
         "the chart's limit: 128 MB",
     );
-    plugin::status(table, &plane, &plugin, count);
 }
 
 /// The status write that tells of one policy's breach; all in microseconds since the epoch.
@@ -175,42 +155,6 @@ fn by_the_minute(told: &[Told]) {
 
 fn microseconds(number: i64) -> Duration {
     Duration::from_micros(u64::try_from(number).unwrap())
-}
-
-fn name_of(number: usize) -> String {
-    format!("policy-{number}")
-}
-
-/// Does `work` for each of `count` policies, some at a time.
-async fn in_parallel<W, F>(client: &Client, count: usize, work: W)
-where
-    W: Fn(Api<MapaRefreshPolicy>, usize) -> F,
-    F: Future<Output = ()>,
-{
-    let workers = (0..WRITERS).map(|worker| {
-        let (client, work) = (client.clone(), &work);
-        async move {
-            for number in (worker..count).step_by(WRITERS) {
-                work(Api::namespaced(client.clone(), "bench"), number).await;
-            }
-        }
-    });
-    futures::future::join_all(workers).await;
-}
-
-/// Waits until `is_so` for every policy.
-async fn until(policies: &Api<MapaRefreshPolicy>, what: &str, is_so: impl Fn(&MapaRefreshPolicy) -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(900);
-    loop {
-        let all = policies.list(&ListParams::default()).await.unwrap();
-        let left = all.items.iter().filter(|policy| !is_so(policy)).count();
-        if left == 0 {
-            return;
-        }
-        assert!(Instant::now() < deadline, "waited for {what}: {left} left");
-        // Looking costs the API server more than what is measured: seldom.
-        tokio::time::sleep(Duration::from_secs(10)).await;
-    }
 }
 
 /// Says in the status that map and statistics are within the limit until `moment`.

@@ -14,6 +14,7 @@ mod child;
 mod operator;
 mod plane;
 mod plugin;
+mod policies;
 mod runner;
 mod table;
 
@@ -23,11 +24,12 @@ use self::table::Table;
 type Part = fn(&mut Table);
 
 /// What is measured; each by its name alone, too: `cargo bench -p mapa-refresh-tests -- oracle`.
-const PARTS: [(&str, Part); 4] = [
+const PARTS: [(&str, Part); 5] = [
     ("postgresql", runner::on_postgresql),
     ("oracle", runner::on_oracle),
     ("operator", operator::operator),
     ("breaches", breaches::breaches),
+    ("plugin", plugin::plugin),
 ];
 
 fn main() {

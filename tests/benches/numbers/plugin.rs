@@ -2,18 +2,36 @@
 
 use std::path::Path;
 
-use mapa_refresh_tests::control_plane::ControlPlane;
+use mapa_refresh_tests::{cargo, control_plane::ControlPlane};
 
 use crate::{
     child::{Measured, measured},
+    plane::{plane, start_operator},
+    policies::create,
     table::Table,
 };
 
 /// What `kubectl mapa status` answers when all is well, and when not.
 const ANSWERS: [i32; 2] = [0, 1];
 
+/// Of 1,000 policies and of 10,000, which an operator looks after.
+pub fn plugin(table: &mut Table) {
+    for count in [1_000, 10_000] {
+        let plugin = cargo::binary("mapa-refresh-operator", "kubectl-mapa").unwrap();
+        let plane = plane();
+        plane.stop_controller_manager();
+        let _operator = start_operator(&plane);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async { create(&plane.client().await.unwrap(), count).await });
+        status(table, &plane, &plugin, count);
+    }
+}
+
 /// Of the `count` policies of the namespace `bench`, beside kubectl's list of the same.
-pub fn status(table: &mut Table, plane: &ControlPlane, plugin: &Path, count: usize) {
+fn status(table: &mut Table, plane: &ControlPlane, plugin: &Path, count: usize) {
     let ours = |which: &'static [&'static str]| {
         move || {
             measured(

@@ -341,7 +341,7 @@ fn names_and_columns(world: &World) {
             "MAX-AGE",
             "DOWNSTREAM",
             "DATA-TIME",
-            "NEXT-RUN",
+            "FIRST-TASK",
             "NAMESPACE",
             "MESSAGE"
         ],

@@ -238,7 +238,11 @@ fn installed(world: &World) {
     );
 
     let pods = check(&report, "operator's image and pods");
-    assert_eq!(pods["finding"], "its Deployment has no pod", "{pods}");
+    assert_eq!(
+        pods["finding"],
+        format!("{namespace}/another: its Deployment has no pod"),
+        "{pods}"
+    );
 
     // No kubelet runs here: what one would say.
     let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "another-1", "namespace": namespace, "labels": labels },
@@ -263,7 +267,7 @@ fn installed(world: &World) {
     let pods = check(&ask(), "operator's image and pods");
     assert_eq!(
         pods["finding"],
-        format!("ImagePullBackOff: 1 of 1 pods, {namespace}/another-1: no such image"),
+        format!("{namespace}/another: ImagePullBackOff: 1 of 1 pods, {namespace}/another-1: no such image"),
         "{pods}"
     );
     let run = json!({ "status": { "containerStatuses": [{

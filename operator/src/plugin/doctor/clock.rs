@@ -96,8 +96,42 @@ pub fn of_runs(listed: &[Listed]) -> Check {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::super::check::Verdict;
     use super::*;
+
+    #[test]
+    fn of_the_clocks_that_runs_met_the_worst_is_told_with_its_policy() {
+        let policy = |name: &str, skews: &[Option<i64>]| {
+            let task = |(number, skew): (usize, &Option<i64>)| {
+                let name = ["refresh-mv-portal", "refresh-mapa-cache"][number];
+                json!({ "name": name, "cronJobName": "c", "schedule": "* * * * *", "maxRetries": 1,
+                    "retryDelaySeconds": 1, "attemptTimeoutSeconds": 1, "clockSkewSeconds": skew })
+            };
+            let tasks: Vec<serde_json::Value> = skews.iter().enumerate().map(task).collect();
+            Listed::of(json!({
+                "metadata": { "name": name, "namespace": "radar" },
+                "spec": { "intervalMinutes": 10, "database": { "kind": "postgresql", "secretRef": { "name": "d" } }, "cache": { "secretRef": { "name": "c" } } },
+                "status": { "tasks": tasks },
+            }))
+        };
+        let well = [policy("acre", &[None, None]), Listed::of(json!({}))];
+        assert_eq!(of_runs(&well).verdict, Verdict::Passed);
+        let skewed = of_runs(&[
+            policy("acre", &[None, Some(61)]),
+            policy("roraima", &[Some(90), Some(125)]),
+            policy("para", &[None]),
+        ]);
+        assert_eq!(skewed.verdict, Verdict::Failed);
+        assert!(
+            skewed
+                .finding
+                .ends_with("up to 2m5s apart (radar/roraima; 2 policies in all)"),
+            "{}",
+            skewed.finding
+        );
+    }
 
     #[test]
     fn a_clock_more_than_a_minute_off_fails_either_way() {

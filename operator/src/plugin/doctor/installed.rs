@@ -68,7 +68,11 @@ async fn read(client: &Client, deployment: Deployment) -> Installed {
     let namespace = deployment.metadata.namespace.unwrap_or_default();
     let ready = deployment.status.and_then(|status| status.ready_replicas);
     let spec = deployment.spec.unwrap_or_default();
-    let labels = spec.selector.match_labels.unwrap_or_default();
+    // Without labels it would be every pod of the namespace.
+    let labels = spec.selector.match_labels.filter(|labels| !labels.is_empty());
+    let labels = labels
+        .or(spec.template.metadata.and_then(|metadata| metadata.labels))
+        .unwrap_or_default();
     let selector: Vec<String> = labels.iter().map(|(label, value)| format!("{label}={value}")).collect();
     let pod = spec.template.spec.unwrap_or_default();
     let settings = settings(client, &namespace, &pod).await;

@@ -23,7 +23,12 @@ pub async fn of_operators(client: &Client, installed: &[Installed]) -> Vec<Check
     let mut checks = Vec::new();
     for operator in installed {
         let api: Api<Pod> = Api::namespaced(client.clone(), &operator.namespace);
-        checks.push(look(&api, &operator.selector, Whose::Operator).await);
+        let check = look(&api, &operator.selector, Whose::Operator).await;
+        let place = format!("{}/{}: ", operator.namespace, operator.name);
+        checks.push(Check {
+            finding: place + &check.finding,
+            ..check
+        });
     }
     checks
 }
@@ -37,7 +42,10 @@ async fn look(api: &Api<Pod>, selector: &str, whose: Whose) -> Check {
             Ok(list) => list,
             Err(error) => return Check::unanswered(whose.subject(), &error),
         };
-        list.items.iter().for_each(|pod| seen.take(pod, now));
+        list.items
+            .iter()
+            .filter(|pod| whose.counts(pod))
+            .for_each(|pod| seen.take(pod, now));
         match list.metadata.continue_.filter(|next| !next.is_empty()) {
             Some(next) => page.continue_token = Some(next),
             None => return seen.judge(whose),
@@ -72,6 +80,17 @@ impl Whose {
                 "its Deployment has no pod",
                 "look at `kubectl describe deployment` and `kubectl get events`: replicas, a quota, or Pod Security",
             ),
+        }
+    }
+
+    /// Whether `pod` is to be looked at. What is left of an operator's pod that was evicted or drained says nothing about those that run.
+    fn counts(self, pod: &Pod) -> bool {
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        match self {
+            Self::Run => true,
+            Self::Operator => {
+                pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Failed" | "Succeeded"))
+            }
         }
     }
 
@@ -156,11 +175,11 @@ mod tests {
     fn seen(statuses: &[Value], whose: Whose) -> Check {
         let mut seen = Seen::default();
         for status in statuses {
-            let pod = json!({ "metadata": { "uid": "1f6f0d5e-8d0b-4c4c-9b0e-6a2f0a0f5a11", "name": "p", "namespace": "radar" }, "spec": { "containers": [] }, "status": status });
-            seen.take(
-                &serde_json::from_value(pod).unwrap(),
-                "2026-11-23T10:00:00Z".parse().unwrap(),
-            );
+            let pod: Value = json!({ "metadata": { "uid": "1f6f0d5e-8d0b-4c4c-9b0e-6a2f0a0f5a11", "name": "p", "namespace": "radar" }, "spec": { "containers": [] }, "status": status });
+            let pod = serde_json::from_value(pod).unwrap();
+            if whose.counts(&pod) {
+                seen.take(&pod, "2026-11-23T10:00:00Z".parse().unwrap());
+            }
         }
         seen.judge(whose)
     }
@@ -198,6 +217,22 @@ mod tests {
             check.remedy.as_deref().unwrap().contains("--previous"),
             "{:?}",
             check.remedy
+        );
+    }
+
+    #[test]
+    fn what_is_left_of_an_operators_pod_says_nothing_about_those_that_run() {
+        let evicted = json!({ "phase": "Failed", "reason": "Evicted", "message": "disk" });
+        let runs = json!({ "phase": "Running" });
+        let check = seen(&[evicted.clone(), runs], Whose::Operator);
+        assert_eq!(
+            (check.verdict, check.finding.as_str()),
+            (Verdict::Passed, "none of 1 pods says that it cannot run")
+        );
+        assert_eq!(
+            seen(&[evicted], Whose::Operator).verdict,
+            Verdict::Failed,
+            "there is no other"
         );
     }
 
