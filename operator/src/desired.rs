@@ -99,11 +99,9 @@ fn owner(policy: &MapaRefreshPolicy) -> OwnerReference {
 fn cron_job(policy: &MapaRefreshPolicy, plan: &Plan, task: &TaskPlan, runner: &RunnerSettings) -> CronJob {
     let policy_name = policy.metadata.name.as_deref().unwrap_or_default();
     let labels = task_labels(policy_name, task);
-    let template_metadata = || {
-        Some(ObjectMeta {
-            labels: Some(labels.clone()),
-            ..ObjectMeta::default()
-        })
+    let template_metadata = |labels: &BTreeMap<String, String>| ObjectMeta {
+        labels: Some(labels.clone()),
+        ..ObjectMeta::default()
     };
     CronJob {
         metadata: ObjectMeta {
@@ -123,7 +121,7 @@ fn cron_job(policy: &MapaRefreshPolicy, plan: &Plan, task: &TaskPlan, runner: &R
             successful_jobs_history_limit: Some(3),
             failed_jobs_history_limit: Some(3),
             job_template: JobTemplateSpec {
-                metadata: template_metadata(),
+                metadata: Some(template_metadata(&labels)),
                 spec: Some(JobSpec {
                     active_deadline_seconds: Some(i64::from(task.run_budget_seconds + DEADLINE_MARGIN_SECONDS)),
                     backoff_limit: Some(0),
@@ -131,7 +129,7 @@ fn cron_job(policy: &MapaRefreshPolicy, plan: &Plan, task: &TaskPlan, runner: &R
                     pod_replacement_policy: Some("Failed".to_owned()),
                     ttl_seconds_after_finished: Some(TTL_SECONDS),
                     template: PodTemplateSpec {
-                        metadata: template_metadata(),
+                        metadata: Some(outside_of_meshes(template_metadata(&labels))),
                         spec: Some(pod(policy, plan, task, runner)),
                     },
                     ..JobSpec::default()
@@ -139,6 +137,23 @@ fn cron_job(policy: &MapaRefreshPolicy, plan: &Plan, task: &TaskPlan, runner: &R
             },
         }),
         ..CronJob::default()
+    }
+}
+
+/// Istio and Linkerd leave the pod alone: a report is believed from one container that is ours, and a sidecar would outlive the run.
+///
+/// <https://istio.io/latest/docs/setup/additional-setup/sidecar-injection/#controlling-the-injection-policy>,
+/// <https://linkerd.io/2/reference/proxy-configuration/>
+fn outside_of_meshes(metadata: ObjectMeta) -> ObjectMeta {
+    let mut labels = metadata.labels.unwrap_or_default();
+    labels.insert("sidecar.istio.io/inject".to_owned(), "false".to_owned());
+    ObjectMeta {
+        labels: Some(labels),
+        annotations: Some(BTreeMap::from([(
+            "linkerd.io/inject".to_owned(),
+            "disabled".to_owned(),
+        )])),
+        ..metadata
     }
 }
 
@@ -312,6 +327,16 @@ pub(crate) mod tests {
             assert_eq!(deadline, i64::from(cron_job.task.run_budget_seconds) + 20);
             assert!(deadline < i64::from(interval) * 60);
         }
+    }
+
+    #[test]
+    fn service_meshes_leave_the_pods_alone_and_nothing_but_the_pods() {
+        let cron_job = serde_json::to_value(&cron_jobs(serde_json::json!({}))[0].object).unwrap();
+        let template = &cron_job["spec"]["jobTemplate"];
+        let pod = &template["spec"]["template"]["metadata"];
+        assert_eq!(pod["labels"]["sidecar.istio.io/inject"], "false");
+        assert_eq!(pod["annotations"]["linkerd.io/inject"], "disabled");
+        assert_eq!(template["metadata"]["labels"].as_object().unwrap().len(), 3);
     }
 
     #[test]
