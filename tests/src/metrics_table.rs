@@ -103,7 +103,8 @@ pub fn alerts_table(rules: &str) -> Result<String> {
         let summary = field(&["annotations", "summary"])?
             .replace("The policy {{ $labels.namespace }}/{{ $labels.policy }}", "A policy")
             .replace("{{ $labels.namespace }}/{{ $labels.policy }}", "a policy")
-            .replace("{{ $labels.resource }}", "a resource");
+            .replace("{{ $labels.resource }}", "a resource")
+            .replace("{{ with $labels.operator_namespace }} of {{ . }}{{ end }}", "");
         let (name, severity, after) = (field(&["alert"])?, field(&["labels", "severity"])?, field(&["for"])?);
         let _ = writeln!(table, "| `{name}` | {severity} | {after} | {summary} |");
     }

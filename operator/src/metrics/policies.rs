@@ -7,7 +7,7 @@ use std::{
 };
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::{core::DeserializeGuard, runtime::reflector::Store};
+use kube::{Resource, core::DeserializeGuard, runtime::reflector::Store};
 use mapa_refresh_crds::{
     MapaRefreshPolicy,
     status::{CompliantReason, ConditionType, Tally},
@@ -47,14 +47,14 @@ impl Policies {
         stores.push(Arc::downgrade(store));
     }
 
-    fn each(&self, mut look: impl FnMut(&str, &str, &MapaRefreshPolicy) -> fmt::Result) -> fmt::Result {
+    /// Namespace and name of each object, and the policy that it is; none: it cannot be decoded.
+    fn each(&self, mut look: impl FnMut(&str, &str, Option<&MapaRefreshPolicy>) -> fmt::Result) -> fmt::Result {
         let stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let stores = stores.iter().filter_map(Weak::upgrade);
         for guarded in stores.flat_map(|store| store.state()) {
-            let Ok(policy) = &guarded.0 else { continue };
-            let meta = &policy.metadata;
+            let meta = guarded.meta();
             if let (Some(namespace), Some(name)) = (&meta.namespace, &meta.name) {
-                look(namespace, name, policy)?;
+                look(namespace, name, guarded.0.as_ref().ok())?;
             }
         }
         Ok(())
@@ -77,6 +77,18 @@ pub struct PolicyGauge {
     /// What it tells.
     pub help: &'static str,
     read: fn(&MapaRefreshPolicy, Timestamp) -> Option<f64>,
+}
+
+/// The gauge that tells also of an object that cannot be decoded.
+const UNKNOWN: &str = "compliance_unknown";
+
+impl PolicyGauge {
+    fn value(&self, policy: Option<&MapaRefreshPolicy>, now: Timestamp) -> Option<f64> {
+        match policy {
+            Some(policy) => (self.read)(policy, now),
+            None => (self.name == UNKNOWN).then_some(1.0),
+        }
+    }
 }
 
 /// Every gauge of a policy. Each is a series per policy; one that is not known has none.
@@ -118,9 +130,9 @@ pub const GAUGES: &[PolicyGauge] = &[
         },
     },
     PolicyGauge {
-        name: "compliance_unknown",
+        name: UNKNOWN,
         in_seconds: false,
-        help: "1 while nobody can say whether the limit is held: no status yet, or Compliant=True past its moment because no operator reconciles.",
+        help: "1 while nobody can say whether the limit is held: no status yet, Compliant=True past its moment because no operator reconciles, or an object that cannot be decoded.",
         read: |policy, now| Some(f64::from(u8::from(is_compliance_unknown(policy, now)))),
     },
     PolicyGauge {
@@ -280,21 +292,19 @@ pub(super) struct Tell {
 impl Collector for Tell {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let PolicyGauge {
-            name,
-            in_seconds,
-            help,
-            read,
+            name, in_seconds, help, ..
         } = self.gauge;
         let unit = in_seconds.then_some(Unit::Seconds);
         let mut family = encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
         let now = self.policies.clock.now();
-        self.policies.each(|namespace, name, policy| match read(policy, now) {
-            Some(value) => {
-                let labels = [("namespace", namespace), ("policy", name)];
-                ConstGauge::new(value).encode(family.encode_family(&labels)?)
-            }
-            None => Ok(()),
-        })
+        self.policies
+            .each(|namespace, name, policy| match self.gauge.value(policy, now) {
+                Some(value) => {
+                    let labels = [("namespace", namespace), ("policy", name)];
+                    ConstGauge::new(value).encode(family.encode_family(&labels)?)
+                }
+                None => Ok(()),
+            })
     }
 }
 
@@ -305,13 +315,14 @@ pub(super) struct TellReason(pub(super) Policies);
 impl Collector for TellReason {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut family = encoder.encode_descriptor(REASON.0, REASON.1, None, MetricType::Gauge)?;
-        self.0.each(|namespace, name, policy| match compliant_reason(policy) {
-            Some(reason) => {
-                let labels = [("namespace", namespace), ("policy", name), ("reason", reason)];
-                ConstGauge::new(1_i64).encode(family.encode_family(&labels)?)
-            }
-            None => Ok(()),
-        })
+        self.0
+            .each(|namespace, name, policy| match policy.and_then(compliant_reason) {
+                Some(reason) => {
+                    let labels = [("namespace", namespace), ("policy", name), ("reason", reason)];
+                    ConstGauge::new(1_i64).encode(family.encode_family(&labels)?)
+                }
+                None => Ok(()),
+            })
     }
 }
 
@@ -322,8 +333,8 @@ pub(super) struct Count(pub(super) Policies);
 impl Collector for Count {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut count = 0_i64;
-        self.0.each(|_, _, _| {
-            count += 1;
+        self.0.each(|_, _, policy| {
+            count += i64::from(policy.is_some());
             Ok(())
         })?;
         let family = encoder.encode_descriptor(COUNT.0, COUNT.1, None, MetricType::Gauge)?;

@@ -104,6 +104,25 @@ impl World {
 }
 
 #[test]
+fn i8_of_an_object_that_cannot_be_decoded_nobody_knows_whether_it_is_compliant() {
+    let broken = json!({
+        "metadata": { "name": "broken", "namespace": "radar", "uid": "broken", "resourceVersion": "1" },
+        "spec": { "intervalMinutes": "ten" },
+    });
+    let broken: Guarded = serde_json::from_value(broken).unwrap();
+    assert!(broken.0.is_err());
+    let world = World::with([policy("a", "True", "Fresh", NOW + 60), broken]);
+    let told: BTreeMap<String, String> = world
+        .series()
+        .into_iter()
+        .filter(|(series, _)| series.contains("broken"))
+        .collect();
+    let unknown = r#"mapa_refresh_compliance_unknown{namespace="radar",policy="broken"}"#;
+    assert_eq!(told, BTreeMap::from([(unknown.to_owned(), "1.0".to_owned())]));
+    assert_eq!(world.value("mapa_refresh_policies").as_deref(), Some("1"));
+}
+
+#[test]
 fn a_scrape_is_valid_openmetrics_in_which_everything_has_a_help_text() {
     let world = World::with([
         policy("a", "True", "Fresh", NOW + 60),
