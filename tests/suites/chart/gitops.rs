@@ -46,13 +46,15 @@ fn manifests(_: &World) {
             "--namespace",
             NAMESPACE,
             "--kube-version=1.33.0",
-            // It is helm that would keep it.
-            "--set=crds.keep=false",
             "--no-hooks",
         ])
         .unwrap();
     // Nobody shall take these objects for those of a release.
-    let marks = ["helm.sh/chart:", "app.kubernetes.io/managed-by:"];
+    let marks = [
+        "helm.sh/chart:",
+        "helm.sh/resource-policy:",
+        "app.kubernetes.io/managed-by:",
+    ];
     let (mut crd, mut operator) = (String::new(), String::new());
     for document in rendered.split("---\n").filter(|document| !document.trim().is_empty()) {
         let file = if document.contains("kind: CustomResourceDefinition") {

@@ -1,6 +1,6 @@
 //! What the chart renders, compared with what is committed. `UPDATE_GOLDEN=1` writes it instead: look at the difference.
 
-use std::{env, fs, path::Path};
+use std::{collections::BTreeSet, env, fs, path::Path};
 
 use mapa_refresh_tests::{
     chart_readme::readme,
@@ -31,6 +31,10 @@ pub const TESTS: &[Test] = &[
         version,
     ),
     (
+        "rendering::packed_it_renders_the_same_and_names_no_image_but_those_of_an_air_gapped_registry",
+        packed,
+    ),
+    (
         "rendering::without_the_switch_there_is_no_crd_no_spread_and_with_a_list_of_namespaces_no_cluster_role",
         switches,
     ),
@@ -52,6 +56,34 @@ pub fn render(set: &str, further: &[&str]) -> String {
         &values,
     ];
     Helm::new(None).unwrap().run(fixed.iter().chain(further)).unwrap()
+}
+
+/// As the README's air-gapped installation does it.
+fn packed(_: &World) {
+    let (helm, folder) = (Helm::new(None).unwrap(), tempfile::tempdir().unwrap());
+    let (unpacked, place) = (chart().display().to_string(), folder.path().display().to_string());
+    helm.run(["package", &unpacked, "--destination", &place]).unwrap();
+    let packed = format!("{place}/mapa-refresh-operator-{}.tgz", env!("CARGO_PKG_VERSION"));
+    let render = |chart: &str| {
+        let arguments = [
+            "template",
+            "mapa-refresh-operator",
+            chart,
+            "--namespace=mapa-system",
+            "--set=image.repository=registry.inside/mapa-refresh-operator",
+            "--set=runner.image.repository=registry.inside/mapa-job-runner",
+        ];
+        helm.run(arguments).unwrap()
+    };
+    let rendered = render(&packed);
+    assert_eq!(rendered, render(&unpacked));
+    let named = rendered
+        .lines()
+        .filter_map(|line| line.trim_start_matches([' ', '-']).strip_prefix("image: "));
+    let named: BTreeSet<&str> = named.map(|image| image.trim_matches('"')).collect();
+    let version = env!("CARGO_PKG_VERSION");
+    let inside = ["mapa-job-runner", "mapa-refresh-operator"].map(|image| format!("registry.inside/{image}:{version}"));
+    assert_eq!(named.into_iter().collect::<Vec<_>>(), inside);
 }
 
 /// Compares `found` with the file, or writes it.
@@ -139,7 +171,13 @@ fn crd(_: &World) {
     let manifests = render("defaults", &["--show-only=templates/crd.yaml"]);
     let mut rendered: serde_yaml::Value = serde_yaml::from_str(&manifests).unwrap();
     let metadata = rendered["metadata"].as_mapping_mut().unwrap();
-    assert_eq!(metadata["annotations"]["helm.sh/resource-policy"], "keep");
+    let annotations = &metadata["annotations"];
+    assert_eq!(annotations["helm.sh/resource-policy"], "keep");
+    assert_eq!(
+        annotations["argocd.argoproj.io/sync-options"],
+        "Prune=false,Delete=false"
+    );
+    assert_eq!(annotations["kustomize.toolkit.fluxcd.io/prune"], "disabled");
     assert!(metadata.remove("annotations").is_some() && metadata.remove("labels").is_some());
     let generated: serde_yaml::Value = serde_yaml::from_str(&committed).unwrap();
     assert_eq!(rendered, generated);
@@ -233,7 +271,7 @@ fn switches(_: &World) {
     let without = render("defaults", &["--set=crds.install=false"]);
     assert!(!without.contains("kind: CustomResourceDefinition"));
     let dropped = render("defaults", &["--set=crds.keep=false", "--show-only=templates/crd.yaml"]);
-    assert!(!dropped.contains("resource-policy"));
+    assert!(!dropped.contains("resource-policy") && !dropped.contains("prune") && !dropped.contains("Prune"));
     let narrow = render("defaults", &["--set=watchNamespaces={a,b}"]);
     assert!(narrow.contains("kind: Role\n") && !narrow.contains("kind: ClusterRole"));
     let none = render(

@@ -103,6 +103,11 @@ fn wrong(_: &World) {
         ),
         ("crds.install=yes", "/crds/install", "got string, want boolean"),
         (
+            "serviceAccount.create=false",
+            "/serviceAccount/name",
+            "minLength: got 0, want 1",
+        ),
+        (
             "topologySpread.enable=false",
             "/topologySpread",
             "additional properties 'enable' not allowed",

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use mapa_refresh_tests::wait::Look;
+use mapa_refresh_tests::{policy::Example, wait::Look};
 
-use crate::world::{ON_SCHEDULE_ALONE, Tenant, Test, World};
+use crate::world::{ON_SCHEDULE_ALONE, Request, Tenant, Test, World, condition, crd};
 
 pub const TESTS: &[Test] = &[
     (
@@ -39,6 +39,10 @@ pub const TESTS: &[Test] = &[
         restart,
     ),
     ("cron_jobs::i10_deleting_a_policy_leaves_nothing", delete_policy),
+    (
+        "cron_jobs::f26_a_namespace_that_is_being_deleted_is_named_costs_no_loop_and_leaves_the_others_alone",
+        terminating,
+    ),
     (
         "cron_jobs::f11_a_policy_recreated_under_its_name_gets_its_own_cron_jobs",
         recreated,
@@ -348,4 +352,60 @@ fn recreated(world: &World) {
     for cron_job in tenant.json(&["get", "cronjobs"])["items"].as_array().unwrap() {
         assert_eq!(cron_job["metadata"]["ownerReferences"][0]["uid"], uid);
     }
+}
+
+/// The namespace's objects go when the controller-manager takes them; until then the API server refuses every new one.
+fn terminating(world: &World) {
+    let world = world.beside(&crd());
+    let kubectl = world.kubectl();
+    kubectl.namespace("neighbour").unwrap();
+    let tenant = world.tenant_with("terminating", &["--watch-namespace=neighbour".to_owned()]);
+    tenant.apply("roraima", ON_SCHEDULE_ALONE);
+    wait_for_three(&tenant);
+    world.stop_controller_manager();
+    kubectl
+        .run(["delete", "namespace", "terminating", "--wait=false"])
+        .unwrap();
+    let from = tenant.audit_position();
+    tenant.run(&["delete", "cronjob", "roraima-refresh-mv-portal"]);
+    let message = tenant.wait_for_condition("roraima", "Ready", "False", "CronJobRejected");
+    assert!(message.contains("is being terminated"), "{message}");
+
+    let neighbour = Example {
+        interval_minutes: 30,
+        ..Example::every_minute("neighbour", "acre")
+    };
+    kubectl.apply(&neighbour.manifest(ON_SCHEDULE_ALONE)).unwrap();
+    tenant.wait("the neighbour to be dealt with", || {
+        let said = kubectl
+            .run(["-n", "neighbour", "get", "mapa-refresh", "acre", "-o", "json"])
+            .unwrap();
+        let ready = condition(&serde_json::from_str(&said).unwrap(), "Ready");
+        Look::when(ready["status"] == "True", ready).map(drop)
+    });
+    assert_eq!(
+        tenant.ask("/readyz").unwrap().0,
+        200,
+        "it is no permission that is missing"
+    );
+
+    let created: Vec<Request> = tenant
+        .requests_since(from)
+        .filter(|request| request.verb == "create" && request.resource == "cronjobs")
+        .collect();
+    assert!(created.iter().all(|request| request.code == 403), "{created:?}");
+    // The first tries come within seconds of each other, then it waits longer.
+    assert!((1..20).contains(&created.len()), "{created:?}");
+
+    world.start_controller_manager();
+    tenant.wait_within("the namespace to be gone", Duration::from_secs(90), || {
+        match kubectl.run(["get", "namespace", "terminating", "-o", "name"]) {
+            Err(error) if error.to_string().contains("NotFound") => Look::Met(()),
+            seen => Look::Saw(format!("{seen:?}")),
+        }
+    });
+    let made = tenant
+        .requests_since(from)
+        .filter(|request| request.verb == "create" && request.code == 201);
+    assert_eq!(made.count(), 0);
 }
