@@ -71,12 +71,13 @@ fn self_test(_: &World) {
     assert_eq!(said.lines().count(), 1, "{said}");
 
     drop(operator);
+    // Long enough for a busy API server to answer at all.
     let namespace = format!("--namespace={NAMESPACE}");
-    let alone = run(&cluster, NAME, &["self-test", &namespace, "--timeout-seconds=2"]);
+    let alone = run(&cluster, NAME, &["self-test", &namespace, "--timeout-seconds=8"]);
     let said = String::from_utf8_lossy(&alone.stderr).into_owned();
     assert_eq!(alone.status.code(), Some(1), "{said}");
     assert!(
-        said.contains("not within 2 s: the policy to be Ready; no operator has looked at it"),
+        said.contains("not within 8 s: the policy to be Ready; no operator has looked at it"),
         "{said}"
     );
     assert_nothing_is_left(&cluster);
