@@ -19,7 +19,7 @@ use super::{
 const ACTION: &str = "list the policies";
 /// Policies of a page.
 const PAGE: u32 = 250;
-/// Rows of a page: they are small, and each page costs the API server some 10 ms beside them.
+/// Rows of a page: they are small, and each page has a cost of its own at the API server.
 const PAGE_OF_ROWS: u32 = 2_500;
 
 /// A policy, or why it is not understood.
@@ -56,7 +56,7 @@ impl Which<'_> {
     }
 }
 
-/// The part of a policy that is read; managed fields alone are as large as the rest.
+/// The part of a policy that is read: of the metadata, managed fields above all, little is needed.
 #[derive(Deserialize)]
 struct Item {
     metadata: ItemMeta,
@@ -243,15 +243,19 @@ impl Cluster {
     /// # Errors
     /// The cluster does not answer.
     pub async fn listed(&self, namespace: &str, name: &str) -> Result<Option<Listed>, PluginError> {
-        let action = || format!("read the policy {namespace}/{name}");
-        let asked = Request::new(MapaRefreshPolicy::url_path(&(), Some(namespace)))
-            .get(name, &Default::default())
-            .map_err(|error| unasked(&action(), &error))?;
-        match self.client.request::<Value>(asked).await {
+        match self.get(namespace, name).await? {
             Ok(object) => Ok(Some(Listed::of(object))),
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
-            Err(error) => Err(PluginError::of(action(), error)),
+            Err(error) => Err(PluginError::of(format!("read the policy {namespace}/{name}"), error)),
         }
+    }
+
+    /// The outer error: it cannot even be asked for. The inner one: what the cluster says.
+    async fn get(&self, namespace: &str, name: &str) -> Result<kube::Result<Value>, PluginError> {
+        let asked = Request::new(MapaRefreshPolicy::url_path(&(), Some(namespace)))
+            .get(name, &Default::default())
+            .map_err(|error| unasked("read the policy", &error))?;
+        Ok(self.client.request(asked).await)
     }
 
     /// The policy `name` of the namespace, as the API server keeps it.
@@ -271,11 +275,7 @@ impl Cluster {
                 nearest: Vec::new(),
             });
         }
-        let request = Request::new(MapaRefreshPolicy::url_path(&(), Some(&self.namespace)));
-        let asked = request
-            .get(name, &Default::default())
-            .map_err(|error| unasked("read the policy", &error))?;
-        match self.client.request::<Value>(asked).await {
+        match self.get(&self.namespace, name).await? {
             Ok(object) => Ok(object),
             Err(error) => Err(self.about_policy(name, error).await),
         }

@@ -1,5 +1,5 @@
-//! Pure: the rows that the API server prints itself, by the CRD's columns. Of thousands of policies they are a tenth of the bytes and of the
-//! API server's work: the objects' own JSON is what a list costs.
+//! Pure: the rows that the API server prints itself, by the CRD's columns. Of thousands of policies they are a twelfth of the bytes, and
+//! much less work for the API server: the objects' own JSON is what a list costs.
 //!
 //! [Receiving resources as Tables](https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-resources-as-tables), without the
 //! objects (`includeObject=None`).
@@ -18,7 +18,7 @@ use crate::schedule::{Interval, default_schedules};
 /// What to accept, so that the answer is rows.
 pub const ACCEPT: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 
-/// The columns that are read, by their names in the CRD.
+/// The columns that are read, by their names in the CRD; in the order in which [`told`] and [`whole`] take their cells.
 const COLUMNS: [&str; 15] = [
     "Namespace",
     "Name",

@@ -23,7 +23,7 @@ pub struct Installed {
     pub name: String,
     /// Its pods that are ready.
     pub ready: i32,
-    /// Labels of its pods.
+    /// Label selector of its pods: `a=b,c=d`.
     pub selector: String,
     /// Account of its pods.
     pub account: String,
