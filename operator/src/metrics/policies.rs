@@ -76,19 +76,8 @@ pub struct PolicyGauge {
     pub in_seconds: bool,
     /// What it tells.
     pub help: &'static str,
-    read: fn(&MapaRefreshPolicy, Timestamp) -> Option<f64>,
-}
-
-/// The gauge that tells also of an object that cannot be decoded.
-const UNKNOWN: &str = "compliance_unknown";
-
-impl PolicyGauge {
-    fn value(&self, policy: Option<&MapaRefreshPolicy>, now: Timestamp) -> Option<f64> {
-        match policy {
-            Some(policy) => (self.read)(policy, now),
-            None => (self.name == UNKNOWN).then_some(1.0),
-        }
-    }
+    /// Of an object that cannot be decoded there is no policy.
+    read: fn(Option<&MapaRefreshPolicy>, Timestamp) -> Option<f64>,
 }
 
 /// Every gauge of a policy. Each is a series per policy; one that is not known has none.
@@ -97,14 +86,14 @@ pub const GAUGES: &[PolicyGauge] = &[
         name: "data_timestamp",
         in_seconds: true,
         help: "Moment at which the oldest of what is published was true in the database, in seconds since 1970.",
-        read: |policy, _| seconds_since_1970(policy.status.as_ref()?.data_as_of.as_ref()?.0),
+        read: |policy, _| seconds_since_1970(policy?.status.as_ref()?.data_as_of.as_ref()?.0),
     },
     PolicyGauge {
         name: "data_age",
         in_seconds: true,
         help: "Age of the oldest of what is published, at the scrape.",
         read: |policy, now| {
-            let moment = policy.status.as_ref()?.data_as_of.as_ref()?.0;
+            let moment = policy?.status.as_ref()?.data_as_of.as_ref()?.0;
             Some(now.duration_since(moment).as_secs_f64())
         },
     },
@@ -112,88 +101,91 @@ pub const GAUGES: &[PolicyGauge] = &[
         name: "data_age_limit",
         in_seconds: true,
         help: "Oldest that the published data may be, what caches after ours add taken off.",
-        read: |policy, _| Some(max_data_age(&policy.spec).as_secs_f64()),
+        read: |policy, _| Some(max_data_age(&policy?.spec).as_secs_f64()),
     },
     PolicyGauge {
         name: "compliant_until_timestamp",
         in_seconds: true,
         help: "Moment until which the published data is within the limit, in seconds since 1970; a Compliant=True read later is unknown.",
-        read: |policy, _| seconds_since_1970(compliant_until(policy)?),
+        read: |policy, _| seconds_since_1970(compliant_until(policy?)?),
     },
     PolicyGauge {
         name: "compliant",
         in_seconds: false,
         help: "1 while the published data is within the limit, 0 while it is not; no series while that is unknown.",
-        read: |policy, now| match is_compliance_unknown(policy, now) {
+        read: |policy, now| match is_compliance_unknown(policy?, now) {
             true => None,
-            false => condition(policy, ConditionType::Compliant),
+            false => condition(policy?, ConditionType::Compliant),
         },
     },
     PolicyGauge {
-        name: UNKNOWN,
+        name: "compliance_unknown",
         in_seconds: false,
         help: "1 while nobody can say whether the limit is held: no status yet, Compliant=True past its moment because no operator reconciles, or an object that cannot be decoded.",
-        read: |policy, now| Some(f64::from(u8::from(is_compliance_unknown(policy, now)))),
+        read: |policy, now| {
+            let is_unknown = policy.is_none_or(|policy| is_compliance_unknown(policy, now));
+            Some(f64::from(u8::from(is_unknown)))
+        },
     },
     PolicyGauge {
         name: "ready",
         in_seconds: false,
         help: "1 while the policy is carried out as written, 0 while it is not.",
-        read: |policy, _| condition(policy, ConditionType::Ready),
+        read: |policy, _| condition(policy?, ConditionType::Ready),
     },
     PolicyGauge {
         name: "at_risk",
         in_seconds: false,
         help: "1 while the limit will be exceeded, or is, unless something changes, else 0.",
-        read: |policy, _| condition(policy, ConditionType::AtRisk),
+        read: |policy, _| condition(policy?, ConditionType::AtRisk),
     },
     PolicyGauge {
         name: "feasible",
         in_seconds: false,
         help: "1 while the limit holds even when every retry is needed, else 0.",
-        read: |policy, _| condition(policy, ConditionType::Feasible),
+        read: |policy, _| condition(policy?, ConditionType::Feasible),
     },
     PolicyGauge {
         name: "suspended",
         in_seconds: false,
         help: "1 while the schedule is stopped by the policy, else 0.",
-        read: |policy, _| condition(policy, ConditionType::Suspended),
+        read: |policy, _| condition(policy?, ConditionType::Suspended),
     },
     PolicyGauge {
         name: "breaches",
         in_seconds: false,
         help: "Times that the limit began to be exceeded, from the account in the status and, at the scrape, a breach that began since; later evidence may lower it.",
-        read: |policy, now| Some(as_float(tally(policy, now)?.breaches)),
+        read: |policy, now| Some(as_float(tally(policy?, now)?.breaches)),
     },
     PolicyGauge {
         name: "breach",
         in_seconds: true,
         help: "Seconds in breach, from the account in the status and, at the scrape, of a breach that goes on; later evidence may lower it.",
-        read: |policy, now| Some(as_float(tally(policy, now)?.seconds_in_breach)),
+        read: |policy, now| Some(as_float(tally(policy?, now)?.seconds_in_breach)),
     },
     PolicyGauge {
         name: "unproven",
         in_seconds: true,
         help: "Seconds without evidence either way up to the last write of the status, from the account in it; later evidence may lower it.",
-        read: |policy, now| Some(as_float(tally(policy, now)?.seconds_unproven)),
+        read: |policy, now| Some(as_float(tally(policy?, now)?.seconds_unproven)),
     },
     PolicyGauge {
         name: "worst_data_age",
         in_seconds: true,
         help: "Oldest that the published data has been, from the account in the status and, at the scrape, the age now.",
-        read: |policy, now| Some(as_float(tally(policy, now)?.worst_data_age_seconds)),
+        read: |policy, now| Some(as_float(tally(policy?, now)?.worst_data_age_seconds)),
     },
     PolicyGauge {
         name: "consecutive_failures",
         in_seconds: false,
         help: "Failed runs in a row, of the task that has most.",
-        read: |policy, _| Some(f64::from(policy.status.as_ref()?.consecutive_failures)),
+        read: |policy, _| Some(f64::from(policy?.status.as_ref()?.consecutive_failures)),
     },
     PolicyGauge {
         name: "last_success_timestamp",
         in_seconds: true,
         help: "The oldest last success among the data tasks, in seconds since 1970.",
-        read: |policy, _| seconds_since_1970(policy.status.as_ref()?.last_success_time.as_ref()?.0),
+        read: |policy, _| seconds_since_1970(policy?.status.as_ref()?.last_success_time.as_ref()?.0),
     },
     PolicyGauge {
         name: "clock_skew",
@@ -201,7 +193,7 @@ pub const GAUGES: &[PolicyGauge] = &[
         help: "Most by which two of the clocks of database, node and operator were apart at a task's last run; 0 up to 60 s.",
         read: |policy, _| {
             let skew = |task: &mapa_refresh_crds::status::TaskStatus| task.clock_skew_seconds;
-            let tasks = &policy.status.as_ref()?.tasks;
+            let tasks = &policy?.status.as_ref()?.tasks;
             Some(as_float(tasks.iter().filter_map(skew).max().unwrap_or(0)))
         },
     },
@@ -292,19 +284,21 @@ pub(super) struct Tell {
 impl Collector for Tell {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let PolicyGauge {
-            name, in_seconds, help, ..
+            name,
+            in_seconds,
+            help,
+            read,
         } = self.gauge;
         let unit = in_seconds.then_some(Unit::Seconds);
         let mut family = encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
         let now = self.policies.clock.now();
-        self.policies
-            .each(|namespace, name, policy| match self.gauge.value(policy, now) {
-                Some(value) => {
-                    let labels = [("namespace", namespace), ("policy", name)];
-                    ConstGauge::new(value).encode(family.encode_family(&labels)?)
-                }
-                None => Ok(()),
-            })
+        self.policies.each(|namespace, name, policy| match read(policy, now) {
+            Some(value) => {
+                let labels = [("namespace", namespace), ("policy", name)];
+                ConstGauge::new(value).encode(family.encode_family(&labels)?)
+            }
+            None => Ok(()),
+        })
     }
 }
 
