@@ -99,7 +99,7 @@ fn owner(policy: &MapaRefreshPolicy) -> OwnerReference {
 fn cron_job(policy: &MapaRefreshPolicy, plan: &Plan, task: &TaskPlan, runner: &RunnerSettings) -> CronJob {
     let policy_name = policy.metadata.name.as_deref().unwrap_or_default();
     let labels = task_labels(policy_name, task);
-    let template_metadata = |labels: &BTreeMap<String, String>| ObjectMeta {
+    let template_metadata = || ObjectMeta {
         labels: Some(labels.clone()),
         ..ObjectMeta::default()
     };
@@ -121,7 +121,7 @@ fn cron_job(policy: &MapaRefreshPolicy, plan: &Plan, task: &TaskPlan, runner: &R
             successful_jobs_history_limit: Some(3),
             failed_jobs_history_limit: Some(3),
             job_template: JobTemplateSpec {
-                metadata: Some(template_metadata(&labels)),
+                metadata: Some(template_metadata()),
                 spec: Some(JobSpec {
                     active_deadline_seconds: Some(i64::from(task.run_budget_seconds + DEADLINE_MARGIN_SECONDS)),
                     backoff_limit: Some(0),
@@ -129,7 +129,7 @@ fn cron_job(policy: &MapaRefreshPolicy, plan: &Plan, task: &TaskPlan, runner: &R
                     pod_replacement_policy: Some("Failed".to_owned()),
                     ttl_seconds_after_finished: Some(TTL_SECONDS),
                     template: PodTemplateSpec {
-                        metadata: Some(outside_of_meshes(template_metadata(&labels))),
+                        metadata: Some(outside_of_meshes(template_metadata())),
                         spec: Some(pod(policy, plan, task, runner)),
                     },
                     ..JobSpec::default()
