@@ -24,6 +24,7 @@ pub const TESTS: &[Test] = &[
     ),
 ];
 
+/// The first check whose subject begins with `subject`.
 fn check(report: &Value, subject: &str) -> Value {
     let checks = report["checks"].as_array().unwrap();
     let found = checks

@@ -21,6 +21,7 @@ mod metrics;
 mod past_admission;
 mod permissions;
 mod plugin;
+mod plugin_memory;
 mod pods;
 mod replicas;
 mod terminal;
@@ -73,6 +74,7 @@ fn trials(world: Option<&world::World>) -> Vec<Trial> {
         permissions::TESTS,
         replicas::TESTS,
         plugin::TESTS,
+        plugin_memory::TESTS,
         terminal::TESTS,
         traces::TESTS,
         vitals::TESTS,
