@@ -148,6 +148,10 @@ async fn run_scope(
         .reflect(writer)
         .touched_objects()
         .predicate_filter(predicates::resource_version, Default::default())
+        // The controller must not see an interruption, which has been told and waited for already: it would make all watches wait, and when
+        // it comes right behind an object, nothing wakes the controller any more (its stream of objects passes the error over to its stream
+        // of errors, which was asked before). An operator that started so did nothing until it was killed.
+        .filter(|policy| future::ready(policy.is_ok()))
         .inspect_ok(move |policy| policy_touched(PolicyKey::of_policy(policy.meta())));
     let children = stream::select_all([
         feed.records::<CronJob>().boxed(),
@@ -160,8 +164,6 @@ async fn run_scope(
     let reconciling = Controller::for_stream(policies, reader)
         .with_config(Config::default().concurrency(settings.concurrency))
         .reconcile_on(children)
-        // Each watch waits for itself; the controller's own wait would stop them all, for up to a minute.
-        .trigger_backoff(backoff(Duration::from_millis(1), Duration::from_millis(1)))
         .graceful_shutdown_on(async move {
             let _ = shutdown.wait_for(|stop| *stop).await;
         })
@@ -331,20 +333,13 @@ fn bare<K: Resource<DynamicType = ()> + DeserializeOwned>(metadata: &ObjectMeta)
 }
 
 fn watch_backoff() -> ResetTimerBackoff<ExponentialBackoff> {
-    // A watch that fails to start does so without an event between: the wait grows until it holds for a while.
-    ResetTimerBackoff::new(
-        backoff(Duration::from_millis(400), LONGEST_WATCH_BACKOFF),
-        Duration::from_secs(30),
-    )
-}
-
-fn backoff(first: Duration, longest: Duration) -> ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_min_delay(first)
-        .with_max_delay(longest)
+    let growing = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(400))
+        .with_max_delay(LONGEST_WATCH_BACKOFF)
         .with_jitter()
-        .without_max_times()
-        .into()
+        .without_max_times();
+    // A watch that fails to start does so without an event between: the wait grows until it holds for a while.
+    ResetTimerBackoff::new(growing.into(), Duration::from_secs(30))
 }
 
 /// The word for `kind` in metrics and probes.

@@ -130,6 +130,26 @@ async fn f05_a_server_that_fails_for_minutes_is_outlived_and_everything_is_right
     }
 }
 
+/// How far a start has come when the first watch breaks depends on the latency, which every start draws anew.
+#[tokio::test(start_paused = true)]
+async fn i07_an_operator_whose_first_watch_breaks_while_its_caches_are_filled_is_not_stuck() {
+    let mut world = running(56).await;
+    for start in 0..400 {
+        world.kill_operator();
+        world.edit(&world.policy_key("roraima"), |policy| {
+            policy["spec"]["intervalMinutes"] = (5 + start % 2).into();
+        });
+        world.fault(
+            1,
+            |call| call.verb == Verb::Watch && call.resource == resource::POLICIES,
+            Effect::AnswerLost,
+        );
+        world.start_operator();
+        world.converges_within(seconds(10)).await;
+        assert!(world.server().faults.are_clear(), "start {start}: nothing broke");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn f05_nothing_answers_for_minutes() {
     let mut world = running(55).await;
