@@ -1,6 +1,9 @@
 //! What ends an attempt from outside: SIGTERM, the attempt's own limit, the end of the run's budget.
 
-use std::{cell::Cell, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    time::Duration,
+};
 
 use mapa_refresh_crds::report::code;
 use tokio::time::{Instant, sleep_until};
@@ -9,12 +12,13 @@ use tokio_util::sync::CancellationToken;
 use crate::fault::Fault;
 
 /// The limits of one attempt.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Stop {
     terminate: CancellationToken,
     run_ends: Instant,
     attempt_timeout: Duration,
     attempt_ends: Cell<Instant>,
+    step: RefCell<String>,
 }
 
 impl Stop {
@@ -27,12 +31,18 @@ impl Stop {
             run_ends,
             attempt_timeout,
             attempt_ends,
+            step: RefCell::default(),
         }
     }
 
     /// Gives the attempt its whole time again. Waiting for the view's slot is not the attempt's own work.
     pub fn restart_attempt(&self) {
         self.attempt_ends.set(Instant::now() + self.attempt_timeout);
+    }
+
+    /// Says what the attempt does from now on, as in “connecting to db:5432”: an admin wants to know of a limit who was waited for.
+    pub fn begins(&self, step: impl Into<String>) {
+        self.step.replace(step.into());
     }
 
     /// Time that is left to the attempt.
@@ -74,14 +84,24 @@ impl Stop {
             }
             let now = Instant::now();
             if now >= self.run_ends {
-                let message = "the time of the whole run ended during this attempt";
+                let message = format!("the time of the whole run ended {}", self.during());
                 return Fault::transient(code::ATTEMPT_TIMEOUT, message);
             }
             if now >= self.attempt_ends.get() {
                 let seconds = self.attempt_timeout.as_secs();
-                let message = format!("the attempt took longer than attemptTimeoutSeconds ({seconds} s)");
+                let message = format!(
+                    "the attempt took longer than attemptTimeoutSeconds ({seconds} s); they ended {}",
+                    self.during()
+                );
                 return Fault::transient(code::ATTEMPT_TIMEOUT, message);
             }
+        }
+    }
+
+    fn during(&self) -> String {
+        match self.step.borrow().as_str() {
+            "" => "during this attempt".to_owned(),
+            step => format!("while {step}"),
         }
     }
 }
@@ -97,7 +117,13 @@ mod tests {
         let (terminate, now) = (CancellationToken::new(), Instant::now());
         let attempt = Stop::new(terminate.clone(), now + Duration::from_secs(60), Duration::from_secs(5));
         let fault = attempt.bound::<()>(pending(), ready(())).await.unwrap_err();
-        assert!(fault.retry && fault.message.contains("(5 s)"), "{fault}");
+        assert!(
+            fault.retry && fault.message.contains("(5 s); they ended during this attempt"),
+            "{fault}"
+        );
+        attempt.begins("connecting to db:5432");
+        let fault = attempt.bound::<()>(pending(), ready(())).await.unwrap_err();
+        assert!(fault.message.ends_with("while connecting to db:5432"), "{fault}");
 
         let run = Stop::new(
             terminate.clone(),

@@ -20,8 +20,10 @@ use crate::{
 
 /// Looks at both stores, also when the first has a fault: what is published is worth knowing then, too.
 pub(super) async fn attempt(context: &Context, stop: &Stop) -> Result<Done, Fault> {
-    let documents = stop.bound(look_at_documents(context), ready(()));
-    let (view, documents) = tokio::join!(in_session(context, stop), documents);
+    let (stop_at_cache, stop_at_view) = (stop.clone(), stop);
+    stop_at_cache.begins("looking at the documents in the cache");
+    let documents = stop_at_cache.bound(look_at_documents(context), ready(()));
+    let (view, documents) = tokio::join!(in_session(context, stop_at_view), documents);
     let (view, documents) = (view?, documents?);
     judge(context, view, &documents)
 }

@@ -123,6 +123,7 @@ async fn in_session(context: &Context, stop: &Stop) -> Result<Done, Fault> {
             let target = postgres::Target::from_secret(&settings.secret_dir, settings.ca_bundle.as_deref())
                 .map_err(incomplete)?;
             let connecting = target.connect(&settings.view, &settings.columns, stop.remaining());
+            stop.begins(format!("connecting to the database at {}", target.place()));
             let database = connected(context, stop, target.passwords(), connecting).await?;
             work_and_close(context, stop, database).await
         }
@@ -138,6 +139,7 @@ async fn in_session(context: &Context, stop: &Stop) -> Result<Done, Fault> {
 async fn in_oracle(context: &Context, stop: &Stop, target: &oracle::Target) -> Result<Done, Fault> {
     let settings = &context.settings.database;
     let connecting = target.connect(&settings.view, &settings.columns, stop.remaining());
+    stop.begins(format!("connecting to the database at {}", target.place()));
     let database = connected(context, stop, target.passwords(), connecting).await?;
     work_and_close(context, stop, database).await
 }
@@ -165,6 +167,11 @@ async fn connected<D>(
 }
 
 async fn work_and_close(context: &Context, stop: &Stop, mut database: impl Database) -> Result<Done, Fault> {
+    let view = &context.settings.database.view;
+    stop.begins(match context.settings.task {
+        TaskName::RefreshMvPortal => format!("refreshing the view {view}"),
+        _ => format!("reading the view {view}"),
+    });
     let interrupt = database.interrupt();
     let done = stop
         .bound(work(context, stop, &mut database), interrupt.interrupt())

@@ -17,5 +17,5 @@ pub(super) async fn publish(context: &Context, stop: &Stop, database: &mut impl 
     let (map, geojson) = (Arc::clone(&content.outages), Arc::clone(&content.outages));
     let map = move |out: &mut Pieces| serde_json::to_writer(out, &MapDocument::new(&map));
     let geojson = move |out: &mut Pieces| serde_json::to_writer(out, &FeatureCollection::new(&geojson));
-    published::publish(context, Document::Map, &content, Box::new(map), Box::new(geojson)).await
+    published::publish(context, stop, Document::Map, &content, Box::new(map), Box::new(geojson)).await
 }

@@ -15,7 +15,7 @@ use crate::{
 pub(super) async fn publish(context: &Context, stop: &Stop, database: &mut impl Database) -> Result<Done, Fault> {
     let content = view::read(context, stop, database).await?;
     let [document, last_good] = [(); 2].map(|()| encoding(&content.outages));
-    published::publish(context, Document::Statistics, &content, document, last_good).await
+    published::publish(context, stop, Document::Statistics, &content, document, last_good).await
 }
 
 fn encoding(outages: &Arc<Outages>) -> Encoding {

@@ -7,16 +7,19 @@ use crate::{
     cache::{Document, Encoding, Lifetimes, Outcome, Request},
     domain::time::Stamp,
     fault::Fault,
+    stop::Stop,
 };
 
 /// Publishes what was built from `content`.
 pub(super) async fn publish(
     context: &Context,
+    stop: &Stop,
     which: Document,
     content: &Content,
     document: Encoding,
     sibling: Encoding,
 ) -> Result<Done, Fault> {
+    stop.begins("publishing to the cache");
     let mut cache = connect_cache(context).await?;
     let settings = &context.settings;
     // A run without a Job is one of its own each time.

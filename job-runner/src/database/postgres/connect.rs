@@ -155,7 +155,9 @@ impl Target {
         }
     }
 
-    fn place(&self) -> String {
+    /// Where this is, for messages.
+    #[must_use]
+    pub fn place(&self) -> String {
         let hosts: Vec<_> = self
             .config
             .get_hosts()
