@@ -252,11 +252,13 @@ fn judge(
         now,
     };
     let documents: Vec<TaskName> = compliance::judged(&tasks).map(|task| task.name).collect();
+    // The first that was: it is named until it is made up for, whichever join it.
     let missed = plan
         .tasks
         .iter()
         .filter(|task| task.name.is_data_task() || documents.contains(&task.name))
-        .find_map(|task| Some((task.name, forecast.missed_slot(task.name)?)));
+        .filter_map(|task| Some((task.name, forecast.missed_slot(task.name)?)))
+        .min_by_key(|(_, slot)| *slot);
     look_again.extend(plan.tasks.iter().filter_map(|task| forecast.next_slot_check(task.name)));
     look_again.extend(
         forecast

@@ -188,6 +188,39 @@ async fn f21_a_controller_manager_that_is_down_for_45_minutes_is_a_breach_and_th
     world.converges_within(seconds(10)).await;
 }
 
+/// The view's slot had its run, the map's has none; when the view misses one as well, the first stays the one that is named.
+#[tokio::test(start_paused = true)]
+async fn f21_i3_the_first_slot_that_was_missed_is_told_once() {
+    let mut world = running(21).await;
+    let runs = world.task("roraima", VIEW)["totalRuns"].clone();
+    world
+        .run_until("the view's next run", minutes(11), |world| {
+            world.task("roraima", VIEW)["totalRuns"] != runs
+        })
+        .await;
+    world.kubernetes.go_down();
+    world
+        .run_until("a missed slot", minutes(3), |world| {
+            world.is("roraima", "AtRisk", "True", "ScheduleMissed")
+        })
+        .await;
+    let told = world.condition("roraima", "AtRisk");
+    assert!(
+        told["message"]
+            .as_str()
+            .unwrap()
+            .contains("refresh-mapa-cache had a slot"),
+        "{told}"
+    );
+    world.run_for(seconds(10)).await;
+    let writes = world.server().writes();
+    world.run_for(minutes(12)).await;
+    assert_eq!(world.condition("roraima", "AtRisk"), told);
+    assert_eq!(world.server().writes(), writes);
+    world.controllers_come_up();
+    world.converges_within(seconds(10)).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn f22_clocks_five_minutes_apart_never_make_data_look_younger() {
     for (operator, node) in [(300, 0), (-300, 0), (0, 300), (0, -300), (300, -300), (-300, 300)] {
