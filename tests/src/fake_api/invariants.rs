@@ -88,7 +88,8 @@ impl Invariants {
         }
     }
 
-    /// I10: a minute after a policy is deleted nothing of it is left. While the controllers are down nobody can collect it.
+    /// I10: a minute after a policy is deleted nothing of it is left. While the controllers are down nobody can collect it. An operator
+    /// whose watches are half open may not have heard of it (F6) and make a CronJob once more: that has its own minute.
     pub(super) fn check_orphans(&mut self, store: &Store, controllers_are_up: bool, now: Timestamp) {
         if !controllers_are_up {
             for since in self.gone.values_mut() {
@@ -97,9 +98,12 @@ impl Invariants {
         }
         let gone = &self.gone;
         let is_late = |object: &Value| {
+            let created = time::read(&object["metadata"]["creationTimestamp"]);
             controller(object)
                 .and_then(|owner| gone.get(owner["uid"].as_str()?))
-                .is_some_and(|since| now.duration_since(*since) > COLLECTED)
+                .is_some_and(|since| {
+                    now.duration_since(created.map_or(*since, |created| created.max(*since))) > COLLECTED
+                })
         };
         // Jobs go with their CronJob.
         let orphan = store
