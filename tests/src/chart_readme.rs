@@ -27,7 +27,7 @@ $ helm test mapa-refresh-operator --namespace mapa-system
 ```
 
 The repository's README says how to build the images, and what comes next: a first policy, an upgrade, another installation of the
-CustomResourceDefinition. Kubernetes 1.33 or later, and helm 4 (tested with 4.3.1). The operator runs under Pod Security `restricted` and so do the pods that it makes; it reads no Secret.
+CustomResourceDefinition. Kubernetes 1.33 or later, and helm 4 (tested with 4.3.1) or helm 3 (installation, upgrade, rollback, self-test and removal tried with 3.19.2). The operator runs under Pod Security `restricted` and so do the pods that it makes; it reads no Secret.
 
 - **Some namespaces only**: `--set 'watchNamespaces={radar,radar-ac}'` makes Roles there and no ClusterRole. The CustomResourceDefinition is the cluster's in any
   case: install it once and set `crds.install=false` elsewhere.
