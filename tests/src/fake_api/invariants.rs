@@ -32,8 +32,8 @@ pub(super) struct Invariants {
     policies: BTreeSet<String>,
     /// UIDs of the policies that are gone, and since when the garbage collector could have known.
     gone: BTreeMap<String, Timestamp>,
-    /// Jobs beside the schedule that the operator created: the UID of their CronJob, and their name.
-    extra_jobs: BTreeSet<(String, String)>,
+    /// Jobs beside the schedule that the operator created: the UID of their CronJob, and their name; with the version of the first one.
+    extra_jobs: BTreeMap<(String, String), u64>,
     last_cause: Option<Timestamp>,
 }
 
@@ -43,7 +43,7 @@ impl Invariants {
     }
 
     pub(super) fn extra_jobs(&self) -> impl Iterator<Item = &String> {
-        self.extra_jobs.iter().map(|(_, name)| name)
+        self.extra_jobs.keys().map(|(_, name)| name)
     }
 
     pub(super) fn violated(&mut self, invariant: &str, what: impl std::fmt::Display) {
@@ -54,7 +54,8 @@ impl Invariants {
         self.last_cause = Some(now);
     }
 
-    pub(super) fn check(&mut self, change: &Change, store: &Store, truth: &Truth, calm: bool) {
+    /// Looks at one change. `shown`: the version that reads show at that moment.
+    pub(super) fn check(&mut self, change: &Change, store: &Store, truth: &Truth, calm: bool, shown: u64) {
         if change.key.resource == resource::POLICIES
             && let Some(uid) = change.after["metadata"]["uid"].as_str()
         {
@@ -70,7 +71,7 @@ impl Invariants {
         match change.key.resource {
             resource::CRON_JOBS => self.cron_job(change, store),
             resource::POLICIES => self.status(change, truth),
-            resource::JOBS if change.kind == ChangeKind::Added => self.extra_job(change, store),
+            resource::JOBS if change.kind == ChangeKind::Added => self.extra_job(change, store, shown),
             resource::JOBS => self.ours(change),
             _ => {}
         }
@@ -143,8 +144,8 @@ impl Invariants {
     /// Promises 5 and 7: a Job's name is its deadline's or its request's, and for none is there a second one.
     ///
     /// Who reads from a server that stands still cannot know that policy, CronJob and Job were deleted: a Job of nobody's is collected at
-    /// once.
-    fn extra_job(&mut self, change: &Change, store: &Store) {
+    /// once. Nor, after a crash, that there was a Job at all which was made since, ended, and was cleaned up.
+    fn extra_job(&mut self, change: &Change, store: &Store, shown: u64) {
         let owner = controller(&change.after)
             .filter(|owner| owner["kind"] == "CronJob")
             .and_then(|owner| owner["uid"].as_str());
@@ -156,7 +157,8 @@ impl Invariants {
             .of(resource::CRON_JOBS)
             .any(|(_, cron_job)| cron_job["metadata"]["uid"] == owner);
         let job = (owner.to_owned(), change.key.name.clone());
-        if !self.extra_jobs.insert(job) && owner_lives {
+        let first = *self.extra_jobs.entry(job).or_insert(change.version);
+        if first != change.version && owner_lives && shown >= first {
             self.violated("promise 5", format!("{change}: for the second time"));
         }
     }

@@ -155,7 +155,7 @@ impl Server {
 
     /// Looks at every change since the last look.
     pub fn settle(&mut self) {
-        let calm = self.is_calm();
+        let (calm, shown) = (self.is_calm(), self.visible_version());
         let Self {
             store,
             truth,
@@ -171,7 +171,7 @@ impl Server {
                 *writes += 1;
             }
             truth.note(change, store, calm);
-            invariants.check(change, store, truth, calm);
+            invariants.check(change, store, truth, calm, shown);
         }
     }
 

@@ -31,6 +31,8 @@ pub struct Truth {
     pub runs: BTreeMap<(String, TaskName), Runs>,
     /// Whose run a Job is: the UID chain as it was when the Job was created.
     chains: BTreeMap<String, (String, TaskName)>,
+    /// The policy (UID) and task of every CronJob (UID) that ever was.
+    cron_jobs: BTreeMap<String, (String, TaskName)>,
 }
 
 impl Truth {
@@ -42,15 +44,27 @@ impl Truth {
 
     /// Takes notice of a change. `calm`: the operator had every opportunity to see it.
     pub(super) fn note(&mut self, change: &Change, store: &Store, calm: bool) {
-        if change.key.resource != resource::JOBS {
-            return;
-        }
         let job = &change.after;
         let Some(uid) = job["metadata"]["uid"].as_str() else {
             return;
         };
+        if change.key.resource == resource::CRON_JOBS
+            && let Some(chain) = chain_of_cron_job(job)
+        {
+            self.cron_jobs.insert(uid.to_owned(), chain);
+        }
+        if change.key.resource != resource::JOBS {
+            return;
+        }
         // An owner reference that is changed later makes the Job a run of ours, or none.
         if let Some(chain) = chain_of(job, &change.key, store) {
+            self.chains.insert(uid.to_owned(), chain);
+        }
+        // Who reads from a server that stands still may make a Job for a CronJob that is gone, and count it.
+        let orphan = controller(job).and_then(|owner| self.cron_jobs.get(owner["uid"].as_str()?));
+        if let Some(chain) = orphan.filter(|_| !self.chains.contains_key(uid)).cloned() {
+            let runs = self.runs.entry(chain.clone()).or_default();
+            runs.perhaps_unseen.insert(uid.to_owned());
             self.chains.insert(uid.to_owned(), chain);
         }
         let Some(chain) = self.chains.get(uid).cloned() else {
@@ -90,7 +104,11 @@ fn chain_of(job: &Value, key: &Key, store: &Store) -> Option<(String, TaskName)>
     if cron_job["metadata"]["uid"] != owner["uid"] {
         return None;
     }
-    let policy = controller(&cron_job).filter(|owner| owner["kind"] == "MapaRefreshPolicy")?;
+    chain_of_cron_job(&cron_job)
+}
+
+fn chain_of_cron_job(cron_job: &Value) -> Option<(String, TaskName)> {
+    let policy = controller(cron_job).filter(|owner| owner["kind"] == "MapaRefreshPolicy")?;
     let name = cron_job["metadata"]["name"].as_str()?;
     let task = TaskName::ALL.into_iter().find(|task| name.ends_with(task.as_str()))?;
     Some((policy["uid"].as_str()?.to_owned(), task))
