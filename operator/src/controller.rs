@@ -149,8 +149,8 @@ async fn run_scope(
         .touched_objects()
         .predicate_filter(predicates::resource_version, Default::default())
         // The controller must not see an interruption, which has been told and waited for already: it would make all watches wait, and when
-        // it comes right behind an object, nothing wakes the controller any more (its stream of objects passes the error over to its stream
-        // of errors, which was asked before). An operator that started so did nothing until it was killed.
+        // it comes right behind an object, nothing wakes the controller any more (`SplitCase` of kube-runtime: the stream of objects passes
+        // the error over to the stream of errors, which was asked before). An operator that started so did nothing until it was killed.
         .filter(|policy| future::ready(policy.is_ok()))
         .inspect_ok(move |policy| policy_touched(PolicyKey::of_policy(policy.meta())));
     let children = stream::select_all([

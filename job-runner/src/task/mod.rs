@@ -123,8 +123,7 @@ async fn in_session(context: &Context, stop: &Stop) -> Result<Done, Fault> {
             let target = postgres::Target::from_secret(&settings.secret_dir, settings.ca_bundle.as_deref())
                 .map_err(incomplete)?;
             let connecting = target.connect(&settings.view, &settings.columns, stop.remaining());
-            stop.begins(format!("connecting to the database at {}", target.place()));
-            let database = connected(context, stop, target.passwords(), connecting).await?;
+            let database = connected(context, stop, &target.place(), target.passwords(), connecting).await?;
             work_and_close(context, stop, database).await
         }
         DatabaseKind::Oracle => {
@@ -139,8 +138,7 @@ async fn in_session(context: &Context, stop: &Stop) -> Result<Done, Fault> {
 async fn in_oracle(context: &Context, stop: &Stop, target: &oracle::Target) -> Result<Done, Fault> {
     let settings = &context.settings.database;
     let connecting = target.connect(&settings.view, &settings.columns, stop.remaining());
-    stop.begins(format!("connecting to the database at {}", target.place()));
-    let database = connected(context, stop, target.passwords(), connecting).await?;
+    let database = connected(context, stop, target.place(), target.passwords(), connecting).await?;
     work_and_close(context, stop, database).await
 }
 
@@ -155,14 +153,16 @@ async fn in_oracle(_: &Context, _: &Stop, _: &oracle::Target) -> Result<Done, Fa
     ))
 }
 
-/// The session that `connecting` opens, within the attempt's limits.
+/// The session that `connecting` opens at `place`, within the attempt's limits.
 async fn connected<D>(
     context: &Context,
     stop: &Stop,
+    place: &str,
     passwords: &[SecretString],
     connecting: impl Future<Output = Result<D, DatabaseError>>,
 ) -> Result<D, Fault> {
     context.passwords.borrow_mut().extend_from_slice(passwords);
+    stop.begins(format!("connecting to the database at {place}"));
     stop.bound(async { Ok(connecting.await?) }, ready(())).await
 }
 

@@ -69,7 +69,7 @@ fn life(world: &World) {
             .find_map(|pod| identities(process_of(pod, "job-runner")?))
     });
     assert_eq!(runner, nobody());
-    // A node that stands still for an attempt's 5 s makes the failure another one; the next run of the minute names the database.
+    // On a node that stands still for an attempt's 5 s a run may fail by that limit instead; a later one, a minute on, names the database.
     let port = database.port().to_string();
     let error = tenant.wait(
         "a failed run with its retries, which names the database",
