@@ -301,6 +301,12 @@ impl Scope<'_> {
         if let Some(value) = self.constant(expr) {
             return Ok(value);
         }
+        if let Some(text) = upper(expr) {
+            return Ok(match self.value(text, row)? {
+                Value::Text(bytes) => Value::Text(bytes.to_ascii_uppercase()),
+                other => other,
+            });
+        }
         Ok(row.get(self.column(expr)?).cloned().unwrap_or(Value::Null))
     }
 
@@ -324,6 +330,20 @@ impl Scope<'_> {
                 &format!("the OCI stub does not know this condition: {condition}"),
             )),
         }
+    }
+}
+
+/// The argument of `UPPER(…)`.
+fn upper(expr: &Expr) -> Option<&Expr> {
+    let Expr::Function(function) = expr else { return None };
+    let FunctionArguments::List(list) = &function.args else {
+        return None;
+    };
+    match list.args.as_slice() {
+        [FunctionArg::Unnamed(FunctionArgExpr::Expr(text))] if last(&function.name).as_deref() == Some("UPPER") => {
+            Some(text)
+        }
+        _ => None,
     }
 }
 
