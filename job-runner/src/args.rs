@@ -145,7 +145,7 @@ pub struct SchemaArgs {
     /// postgresql or oracle
     #[arg(long, env = env::DATABASE_KIND, hide_env_values = true)]
     pub kind: String,
-    /// The materialized view, [SCHEMA.]NAME
+    /// The materialized view, [SCHEMA.]NAME; a name that was made in quotes, in quotes
     #[arg(long, env = env::DATABASE_VIEW, hide_env_values = true, default_value = "RADAR.MV_PORTAL_PUBLICO")]
     pub view: String,
     /// Renamed columns: default=name,default=name

@@ -12,7 +12,7 @@ pub mod sqlstate;
 
 use std::borrow::Cow;
 
-use mapa_refresh_crds::report::FaultClass;
+use mapa_refresh_crds::{report::FaultClass, status::MAX_ERROR_MESSAGE};
 use tokio::time::Instant;
 
 use crate::{
@@ -116,6 +116,56 @@ pub struct DatabaseError {
 impl From<DatabaseError> for Fault {
     fn from(error: DatabaseError) -> Self {
         let DatabaseError { class, code, message } = error;
-        Self::new(class, code, format_args!("database: {message}"))
+        Self::new(class, code, format_args!("{PREFIX}{message}"))
+    }
+}
+
+/// What a database's error begins with in the report.
+const PREFIX: &str = "database: ";
+
+/// Longest message of a [`DatabaseError`], in bytes: the report cuts what is longer, and a remedy stands at the end.
+pub const MAX_MESSAGE: usize = MAX_ERROR_MESSAGE - PREFIX.len();
+
+/// `doing: words; remedy`. Where that is too long, the end of the words is cut: the remedy has to arrive.
+#[must_use]
+pub fn message(doing: &str, words: &str, remedy: &str) -> String {
+    let separator = if words.is_empty() { "" } else { ": " };
+    let mut text = format!("{doing}{separator}{words}");
+    let end = if remedy.is_empty() {
+        String::new()
+    } else {
+        format!("; {remedy}")
+    };
+    if text.len() + end.len() > MAX_MESSAGE {
+        let room = MAX_MESSAGE.saturating_sub("…".len() + end.len());
+        text.truncate(text.floor_char_boundary(room));
+        text.push('…');
+    }
+    text + &end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_remedy_of_a_long_error_arrives_whole() {
+        assert_eq!(message("a", "b", ""), "a: b");
+        assert_eq!(message("a", "b", "c"), "a: b; c");
+        assert_eq!(message("a", "", "c"), "a; c");
+        assert!(message(&"a".repeat(400), "b", "c").ends_with("a…; c"));
+        let long = message("reading the view", &"ação ".repeat(200), "check spec.database.view");
+        assert!(
+            long.len() <= MAX_MESSAGE && long.len() > MAX_MESSAGE - 3,
+            "{}",
+            long.len()
+        );
+        assert!(long.ends_with("…; check spec.database.view"), "{long}");
+        let fault = Fault::from(DatabaseError {
+            class: FaultClass::Permanent,
+            code: "42P01".into(),
+            message: long,
+        });
+        assert!(fault.message.len() <= MAX_ERROR_MESSAGE);
     }
 }

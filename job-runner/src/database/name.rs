@@ -1,4 +1,6 @@
-//! Names of the view and of its columns: checked by pattern, folded as an unquoted identifier is, and quoted.
+//! Names of the view and of its columns: checked by pattern, and looked up in the database's catalogue.
+//!
+//! A policy names them without quotes, and the database may have made them with: [`choose`] finds them whatever their case.
 
 use std::fmt;
 
@@ -17,9 +19,13 @@ pub struct ViewName {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ColumnNames(Vec<Identifier>);
 
-/// An identifier that is safe in any statement once quoted: a letter, then letters, digits, `_`, `$` and `#`.
+/// An identifier that is safe in any statement once quoted: a letter, then letters, digits, `_`, `$` and `#`; or that, with `-` as
+/// well, in quotes, which keep the case of its letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identifier(String);
+pub struct Identifier {
+    name: String,
+    is_quoted: bool,
+}
 
 /// A name that can't be one.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -41,31 +47,59 @@ impl Identifier {
     /// # Errors
     /// When it is anything but an identifier.
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        let begins = text.starts_with(|c: char| c.is_ascii_alphabetic());
-        let goes_on = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_$#".contains(&b));
-        if begins && goes_on && text.len() <= 128 {
-            Ok(Self(text.to_owned()))
+        let unquoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+        let name = unquoted.unwrap_or(text);
+        let begins = name.starts_with(|c: char| c.is_ascii_alphabetic());
+        let others: &[u8] = if unquoted.is_some() { b"_$#-" } else { b"_$#" };
+        let goes_on = name.bytes().all(|b| b.is_ascii_alphanumeric() || others.contains(&b));
+        if begins && goes_on && name.len() <= 128 {
+            Ok(Self {
+                name: name.to_owned(),
+                is_quoted: unquoted.is_some(),
+            })
         } else {
             Err(NameError::NoIdentifier(text.chars().take(80).collect()))
         }
     }
 
-    /// Quoted for PostgreSQL, in lower case: what the name would be without quotes. It can hold no quote itself.
+    /// As it is written, without its quotes.
     #[must_use]
-    pub fn in_postgres(&self) -> String {
-        format!("\"{}\"", self.folded())
+    pub fn written(&self) -> &str {
+        &self.name
     }
 
-    /// In upper case, unquoted: what Oracle makes of a name without quotes.
+    /// Whether it is written in quotes.
+    #[must_use]
+    pub fn is_quoted(&self) -> bool {
+        self.is_quoted
+    }
+
+    /// What Oracle makes of it: upper case, unless it is quoted.
     #[must_use]
     pub fn in_upper_case(&self) -> String {
-        self.0.to_ascii_uppercase()
+        if self.is_quoted {
+            self.name.clone()
+        } else {
+            self.name.to_ascii_uppercase()
+        }
     }
 
-    /// In lower case, unquoted.
+    /// What PostgreSQL makes of it: lower case, unless it is quoted.
     #[must_use]
     pub fn folded(&self) -> String {
-        self.0.to_ascii_lowercase()
+        if self.is_quoted {
+            self.name.clone()
+        } else {
+            self.name.to_ascii_lowercase()
+        }
+    }
+}
+
+impl fmt::Display for Identifier {
+    /// As it is written.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let quote = if self.is_quoted { "\"" } else { "" };
+        write!(f, "{quote}{}{quote}", self.name)
     }
 }
 
@@ -85,15 +119,6 @@ impl ViewName {
         })
     }
 
-    /// Quoted for PostgreSQL.
-    #[must_use]
-    pub fn in_postgres(&self) -> String {
-        match &self.schema {
-            Some(schema) => format!("{}.{}", schema.in_postgres(), self.name.in_postgres()),
-            None => self.name.in_postgres(),
-        }
-    }
-
     /// The schema, when the name says one.
     #[must_use]
     pub fn schema(&self) -> Option<&Identifier> {
@@ -111,9 +136,9 @@ impl fmt::Display for ViewName {
     /// As the policy writes it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(schema) = &self.schema {
-            write!(f, "{}.", schema.0)?;
+            write!(f, "{schema}.")?;
         }
-        f.write_str(&self.name.0)
+        write!(f, "{}", self.name)
     }
 }
 
@@ -155,16 +180,49 @@ impl ColumnNames {
     }
 }
 
+/// Which of `candidates`, all of them the wanted name but for the case of its letters, is meant: the one that `is` as it is
+/// written, else as the database folds names without quotes, else the only one.
+///
+/// # Errors
+/// When several are left, and none of them is the one: all of them.
+pub fn choose<T>(
+    candidates: &[T],
+    is_written: impl Fn(&T) -> bool,
+    is_folded: impl Fn(&T) -> bool,
+) -> Result<Option<&T>, &[T]> {
+    let written = candidates.iter().find(|candidate| is_written(candidate));
+    match (
+        written.or_else(|| candidates.iter().find(|candidate| is_folded(candidate))),
+        candidates,
+    ) {
+        (Some(found), _) | (None, [found]) => Ok(Some(found)),
+        (None, []) => Ok(None),
+        (None, several) => Err(several),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn oracles_upper_case_finds_postgresqls_lower_case() {
-        let view = ViewName::parse("RADAR.MV_PORTAL_PUBLICO").unwrap();
-        assert_eq!(view.in_postgres(), "\"radar\".\"mv_portal_publico\"");
-        assert_eq!(view.to_string(), "RADAR.MV_PORTAL_PUBLICO");
-        assert_eq!(ViewName::parse("mv").unwrap().in_postgres(), "\"mv\"");
+    fn a_name_is_found_as_it_is_written_then_folded_then_in_any_case_if_it_is_the_only_one() {
+        let lookup = |written: &str, candidates: &[&'static str]| {
+            let name = Identifier::parse(written).unwrap();
+            let folded = name.folded();
+            choose(
+                candidates,
+                |candidate| *candidate == name.written(),
+                |candidate| *candidate == folded,
+            )
+            .map(|found| found.copied())
+            .map_err(<[&str]>::to_vec)
+        };
+        assert_eq!(lookup("MV", &["Mv", "mv", "MV"]), Ok(Some("MV")));
+        assert_eq!(lookup("mV", &["Mv", "mv", "MV"]), Ok(Some("mv")));
+        assert_eq!(lookup("mv", &["Mv"]), Ok(Some("Mv")));
+        assert_eq!(lookup("mv", &[]), Ok(None));
+        assert_eq!(lookup("mv", &["Mv", "MV"]), Err(vec!["Mv", "MV"]));
     }
 
     #[test]
@@ -181,6 +239,11 @@ mod tests {
             ".b",
             "ação",
             "a\u{0}",
+            "\"a",
+            "\"",
+            "\"\"",
+            "\"a\"b\"",
+            "\"a.b\"",
         ] {
             assert!(ViewName::parse(name).is_err(), "{name:?}");
         }

@@ -41,6 +41,7 @@ cases![
     an_age_is_measured_by_the_databases_clock,
     missing_columns_are_named,
     a_view_that_is_not_there_is_named,
+    names_are_found_whatever_their_case,
     an_interrupted_refresh_ends_at_once_and_leaves_the_view_as_it_was,
     a_closed_session_leaves_nothing_behind,
     a_session_goes_on_after_an_error,
@@ -263,6 +264,29 @@ async fn a_view_that_is_not_there_is_named(backend: &impl Backend) {
             error.message.contains("RADAR.MV_OUTRA") && error.message.contains("spec.database.view"),
             "{error:?}"
         );
+    }
+}
+
+async fn names_are_found_whatever_their_case(backend: &impl Backend) {
+    backend.source(&[(1, Some("poda"))]);
+    let view = backend.view();
+    let mixed: String = view
+        .char_indices()
+        .map(|(at, c)| {
+            if at % 2 == 0 {
+                c.to_ascii_lowercase()
+            } else {
+                c.to_ascii_uppercase()
+            }
+        })
+        .collect();
+    for name in [view.to_ascii_uppercase(), view.to_ascii_lowercase(), mixed] {
+        let mut session = backend.connect_to(&name, "causa=CauSA,id=ID").await.unwrap();
+        backend.let_stamps_differ();
+        refreshed(&mut session).await;
+        let mut sink = Sink::default();
+        session.read(&mut sink).await.unwrap();
+        assert_eq!(sink.rows, [("1".to_owned(), Some("poda".to_owned()))], "{name}");
     }
 }
 

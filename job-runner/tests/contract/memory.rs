@@ -62,7 +62,7 @@ fn failed(class: FaultClass, message: String) -> DatabaseError {
 
 impl Session {
     fn demand_view(&self) -> Result<(), DatabaseError> {
-        if self.view == "RADAR.MV_PORTAL_PUBLICO" {
+        if self.view.eq_ignore_ascii_case("RADAR.MV_PORTAL_PUBLICO") {
             return Ok(());
         }
         Err(failed(

@@ -1,6 +1,6 @@
 //! Stores that are down, hang or refuse; signals; deadlines.
 
-use std::{sync::Arc, time::Duration};
+use std::{io::Write, sync::Arc, time::Duration};
 
 use mapa_refresh_crds::report::FaultClass;
 use redis::Commands;
@@ -413,4 +413,134 @@ fn documents_and_stamps_from_the_future_are_never_called_fresh() {
     for task in [MAP, "health-check"] {
         assert_eq!(world.runner(task).run().failure(1).code, "ClockSetBack");
     }
+}
+
+#[test]
+fn f32_a_replica_is_a_passing_fault_and_its_promotion_is_met_by_a_retry() {
+    let primary = Arc::new(Postgres::start());
+    let world = World::on(Arc::clone(&primary));
+    world.outage(1, 90, "");
+    world.succeed(VIEW);
+    let before = world.stamp();
+    let replica = primary.standby();
+    world.use_database(replica.port(), &world.database);
+
+    let error = world.runner(VIEW).run().failure(1);
+    assert_eq!((error.class, error.code.as_str()), (FaultClass::Transient, "0A000"));
+    assert!(
+        error.message.contains("a replica, or a failover under way"),
+        "{error:?}"
+    );
+    assert_eq!(
+        world.succeed(MAP).records,
+        1,
+        "a replica can be read, and has the stamp"
+    );
+
+    let waiting = world
+        .runner(VIEW)
+        .env("MAPA_MAX_RETRIES", "1")
+        .env("MAPA_RETRY_DELAY_SECONDS", "3")
+        .start();
+    wait_until("the runner has met the replica", || {
+        replica.log().matches("during recovery").count() >= 2
+    });
+    drop(primary);
+    replica.sql("postgres", "SELECT pg_promote()");
+    let run = waiting.finish();
+    assert_eq!(run.report.attempts.len(), 2, "{run:?}");
+    let done = run.success();
+    assert_eq!(done.kind, mapa_refresh_crds::report::SuccessKind::Refreshed);
+    assert!(crate::world::generation(&done) > before);
+}
+
+#[test]
+fn f32_a_server_that_takes_no_writes_or_another_ones_lock_passes() {
+    let world = World::new();
+    world.outage(1, 90, "");
+    world.succeed(VIEW);
+    // A trigger stands for what refuses a write in the middle: a server that becomes a replica.
+    world.sql(
+        "CREATE FUNCTION radar.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('transaction_read_only', 'on', true); \
+         CREATE TABLE radar.x (); RETURN NEW; END $$; CREATE TRIGGER refuse BEFORE INSERT ON radar.mapa_refresh_stamp EXECUTE FUNCTION radar.refuse()",
+    );
+    let error = world.runner(VIEW).run().failure(1);
+    assert_eq!(
+        (error.class, error.code.as_str()),
+        (FaultClass::Transient, "25006"),
+        "{error:?}"
+    );
+    assert!(
+        error.message.contains("a replica, or a failover under way"),
+        "{error:?}"
+    );
+    world.sql("DROP TRIGGER refuse ON radar.mapa_refresh_stamp");
+    world.sql(&format!(
+        "ALTER ROLE mapa_refresh IN DATABASE {} SET default_transaction_read_only = on",
+        world.database
+    ));
+    world.succeed(VIEW);
+    world.sql(&format!(
+        "ALTER ROLE mapa_refresh IN DATABASE {} SET lock_timeout = '100ms'",
+        world.database
+    ));
+    let mut other = world.postgres.psql(&world.database);
+    let mut other = other
+        .arg("-c")
+        .arg("BEGIN; LOCK TABLE radar.interrupcao; SELECT pg_sleep(30)")
+        .spawn()
+        .unwrap();
+    wait_until("the other session has its lock", || {
+        world.sql("SELECT count(*) FROM pg_locks WHERE relation = 'radar.interrupcao'::regclass AND granted") != "0"
+    });
+    let error = world.runner(VIEW).run().failure(1);
+    assert_eq!(
+        (error.class, error.code.as_str()),
+        (FaultClass::Transient, "55P03"),
+        "{error:?}"
+    );
+    assert!(error.message.contains("lock_timeout"), "{error:?}");
+    let _ = other.kill();
+    let _ = other.wait();
+    world.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'BEGIN; LOCK%' AND datname = current_database() AND pid <> pg_backend_pid()");
+}
+
+#[test]
+fn f32_a_view_that_is_emptied_in_the_middle_of_a_run_is_filled_by_its_retry() {
+    let world = World::new();
+    world.outage(1, 90, "");
+    world.succeed(VIEW);
+    let mut other = world
+        .postgres
+        .psql(&world.database)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut statements = other.stdin.take().unwrap();
+    writeln!(statements, "BEGIN; LOCK TABLE radar.mapa_refresh_stamp IN SHARE MODE;").unwrap();
+    let locks = |granted: bool| {
+        world.sql(&format!(
+            "SELECT count(*) FROM pg_locks WHERE relation = 'radar.mapa_refresh_stamp'::regclass AND mode = '{}' AND granted = {granted}",
+            if granted { "ShareLock" } else { "RowExclusiveLock" }
+        )) != "0"
+    };
+    wait_until("the other session has its lock", || locks(true));
+    let waiting = world
+        .runner(VIEW)
+        .env("MAPA_MAX_RETRIES", "1")
+        .env("MAPA_RETRY_DELAY_SECONDS", "0")
+        .start();
+    wait_until("the runner wants to record its stamp", || locks(false));
+    writeln!(
+        statements,
+        "REFRESH MATERIALIZED VIEW radar.mv_portal_publico WITH NO DATA; COMMIT;"
+    )
+    .unwrap();
+    drop(statements);
+    other.wait().unwrap();
+    let run = waiting.finish();
+    assert_eq!(run.report.attempts.len(), 2, "{run:?}");
+    assert!(run.stderr.contains("was emptied meanwhile"), "{}", run.stderr);
+    assert_eq!(run.success().records, 1);
 }

@@ -8,8 +8,12 @@
     reason = "tests: clippy knows only functions marked #[test]"
 )]
 
+mod encodings;
+mod errors;
 mod faults;
+mod grants;
 mod health_check;
+mod names;
 #[cfg(feature = "oracle")]
 mod oracle;
 mod plausibility;
@@ -17,6 +21,7 @@ mod publish;
 mod refresh;
 mod secrets;
 mod servers;
+mod stamps;
 mod tls;
 mod topology;
 mod world;

@@ -13,7 +13,7 @@ use oci_stub::{
     world::{Effect, Fault, Logon, Point, Procedure},
 };
 
-use crate::world::{DATABASE_PASSWORD, Runner, Site, generation};
+use crate::world::{DATABASE_PASSWORD, Run, Runner, Site, generation};
 
 const VIEW: &str = "refresh-mv-portal";
 const MAP: &str = "refresh-mapa-cache";
@@ -125,7 +125,7 @@ fn f32_each_number_has_its_class_wherever_it_is_raised() {
     oracle.runner(VIEW).run().success();
     let transient = "22 28 31 45 378 602 603 609 1012 1041 1043 1089 1092 2396 3113 3114 3122 3135 12153 12537 12547 12570 12583 27146 28511 \
                      56600 12170 12541 12514 12516 12518 12519 12520 12528 12571 1033 1034 1090 54 60 1555 2049 4020 4021 4061 4068 8177 3136 3156";
-    let permanent = "1017 28000 28001 1045 942 904 1031 6550 23401 12154";
+    let permanent = "1017 28000 28001 1045 942 904 918 1031 6550 23401 12154";
     // What the table has beyond the lists that were agreed upon: a break, names of hosts, and what a Secret can have wrong.
     let beyond = "1013 12543 12545 1005 12533 28759 29024";
     let points = [Point::Attach, Point::Begin, Point::Execute, Point::Fetch, Point::Commit];
@@ -489,6 +489,96 @@ fn missing_columns_views_and_privileges_are_named() {
         forbidden.code == "ORA-01031" && forbidden.message.contains("job-runner schema --kind oracle"),
         "{forbidden:?}"
     );
+}
+
+#[test]
+fn values_of_rows_are_in_no_error_of_a_views_own_query() {
+    let oracle = Oracle::new();
+    let start = oracle.local_time() - chrono::Duration::minutes(30);
+    oracle.source(vec![outage(1, start)]);
+    oracle.runner(VIEW).run().success();
+    // What Run looks for in everything that the runner says.
+    let personal = "c4n4ry Joao tel 95 99999-0000";
+    // Within the second of the last refresh there would be nothing to do: stamps are whole seconds.
+    oracle
+        .server
+        .world(|world| world.clock_ahead = chrono::Duration::seconds(30));
+    let judge = |run: &Run, number: i32, exit| {
+        let error = run.failure(exit);
+        assert_eq!(error.code, format!("ORA-{number:05}"), "{error:?}");
+        assert!(error.message.contains(&error.code), "{error:?}");
+        assert!(
+            !error.message.contains("tel 95") && !run.stderr.contains("tel 95"),
+            "{run:?}"
+        );
+        error.message
+    };
+    for number in [1, 1400, 1427, 1722, 1830, 1847, 1858, 12899, 20_001] {
+        oracle
+            .server
+            .world(|world| world.view("RADAR", "MV_PORTAL_PUBLICO").query_fails = Some(Ora::new(number, personal)));
+        let message = judge(&oracle.runner(VIEW).run(), number, 2);
+        assert!(
+            message.contains("ORA-12008: ") && message.contains("mend "),
+            "{message}"
+        );
+        // As in the reading of a view that is none, but runs its query each time.
+        let fault = Fault::new(Point::Fetch, Effect::Error(Ora::new(number, personal)));
+        oracle.server.world(|world| {
+            world.view("RADAR", "MV_PORTAL_PUBLICO").query_fails = None;
+            world.faults = vec![fault.in_sql("ORDER BY")];
+        });
+        judge(&oracle.runner(MAP).run(), number, 2);
+        oracle.server.world(|world| world.faults.clear());
+    }
+    // Unknown numbers are not quoted, and lines that follow one that is not are neither.
+    for (number, text) in [
+        (600, personal.to_owned()),
+        (20_001, format!("x\nORA-00942: {personal}")),
+        (20_001, format!("x\n{personal}")),
+    ] {
+        let fails = Ora::new(number, &text);
+        oracle
+            .server
+            .world(|world| world.view("RADAR", "MV_PORTAL_PUBLICO").query_fails = Some(fails));
+        judge(&oracle.runner(VIEW).run(), number, if number == 600 { 1 } else { 2 });
+    }
+}
+
+#[test]
+fn views_and_columns_are_found_whatever_their_case() {
+    let oracle = Oracle::new();
+    let start = oracle.local_time() - chrono::Duration::minutes(30);
+    oracle.server.world(|world| {
+        let mut view = world.view("RADAR", "MV_PORTAL_PUBLICO").clone();
+        view.columns[0].name = "Id".to_owned();
+        view.columns[11].name = "motivo".to_owned();
+        view.source = Arc::new(vec![outage(1, start)]);
+        world.views.clear();
+        world
+            .views
+            .insert(("RADAR".to_owned(), "Mv_Portal_Publico".to_owned()), view);
+    });
+    let run = |task: &str| {
+        let runner = oracle.runner(task).env("MAPA_DATABASE_COLUMNS", "causa=MOTIVO");
+        runner.run().success().records
+    };
+    assert_eq!((run(VIEW), run(MAP)), (1, 1));
+    oracle.server.world(|world| {
+        let view = world.views.values().next().unwrap().clone();
+        world
+            .views
+            .insert(("RADAR".to_owned(), "mv_PORTAL_PUBLICO".to_owned()), view);
+    });
+    let several = oracle.runner(VIEW).run().failure(2);
+    assert_eq!(several.code, "ORA-00918", "{several:?}");
+    for part in [
+        "RADAR.Mv_Portal_Publico",
+        "RADAR.mv_PORTAL_PUBLICO",
+        "spec.database.view",
+    ] {
+        assert!(several.message.contains(part), "{several:?}");
+    }
 }
 
 #[test]

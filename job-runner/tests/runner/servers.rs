@@ -65,18 +65,7 @@ impl Postgres {
     /// A server of one's own, to stop and to stall.
     pub fn start() -> Self {
         ensure_packages();
-        let folder = tempfile::Builder::new().prefix("runner-pg-").tempdir().unwrap();
-        if is_root() {
-            // PostgreSQL refuses root.
-            assert!(
-                Command::new("chown")
-                    .arg("postgres")
-                    .arg(folder.path())
-                    .status()
-                    .unwrap()
-                    .success()
-            );
-        }
+        let folder = folder_of_postgres();
         let data = folder.path().join("data");
         let mut initdb = as_owner(&format!("{BINARIES}/initdb"));
         initdb.args([
@@ -89,6 +78,11 @@ impl Postgres {
         ]);
         let made = initdb.arg("--no-sync").arg("-D").arg(&data).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        Self::on(folder)
+    }
+
+    /// The server of the data in `folder`.
+    fn on(folder: TempDir) -> Self {
         let port = free_port();
         let server = Self {
             server: spawn(folder.path(), port),
@@ -97,6 +91,28 @@ impl Postgres {
         };
         wait_until("PostgreSQL answers", || server.try_sql("postgres", "SELECT 1").is_ok());
         server
+    }
+
+    /// A physical standby of this server, which follows it until it is promoted.
+    pub fn standby(&self) -> Self {
+        let folder = folder_of_postgres();
+        let mut copy = as_owner(&format!("{BINARIES}/pg_basebackup"));
+        copy.args([
+            "-U",
+            "postgres",
+            "-X",
+            "stream",
+            "-R",
+            "--checkpoint=fast",
+            "--no-sync",
+            "-h",
+        ])
+        .arg(self.folder.path())
+        .args(["-p", &self.port.to_string(), "-D"])
+        .arg(folder.path().join("data"));
+        let made = copy.output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        Self::on(folder)
     }
 
     pub fn port(&self) -> u16 {
@@ -256,6 +272,16 @@ fn spawn_redis(first: &[&str], folder: &Path, others: &[&str]) -> Child {
         .unwrap()
 }
 
+/// A folder that PostgreSQL may write, which refuses root.
+fn folder_of_postgres() -> TempDir {
+    let folder = tempfile::Builder::new().prefix("runner-pg-").tempdir().unwrap();
+    if is_root() {
+        let given = Command::new("chown").arg("postgres").arg(folder.path()).status();
+        assert!(given.unwrap().success());
+    }
+    folder
+}
+
 fn spawn(folder: &Path, port: u16) -> Child {
     let mut postgres = as_owner(&format!("{BINARIES}/postgres"));
     postgres.arg("-D").arg(folder.join("data")).args([
@@ -276,6 +302,8 @@ fn spawn(folder: &Path, port: u16) -> Child {
         "max_connections=60",
         "-c",
         "timezone=UTC",
+        "-c",
+        "wal_level=logical",
     ]);
     let log = fs::File::create(folder.join("log")).unwrap();
     postgres

@@ -165,12 +165,17 @@ impl World {
 
     /// The same, on a server of one's own.
     pub fn on(postgres: Arc<Postgres>) -> Self {
+        Self::with(postgres, "")
+    }
+
+    /// The same, in a database with `options` of CREATE DATABASE.
+    pub fn with(postgres: Arc<Postgres>, options: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let database = format!("t{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         // Roles belong to the server: the first test makes it.
         let role = format!("CREATE ROLE mapa_refresh LOGIN PASSWORD '{DATABASE_PASSWORD}'");
         let _ = postgres.try_sql("postgres", &role);
-        postgres.sql("postgres", &format!("CREATE DATABASE {database}"));
+        postgres.sql("postgres", &format!("CREATE DATABASE {database} {options}"));
         postgres.sql(&database, VIEW);
         let world = Self {
             postgres,
@@ -178,8 +183,14 @@ impl World {
             site: Site::new(),
         };
         world.sql(&world.schema());
-        let url = format!("postgres://127.0.0.1:{}/{}", world.postgres.port(), world.database);
-        world.secret(
+        world.use_database(world.postgres.port(), &world.database);
+        world
+    }
+
+    /// Has the Secret name another database, or another server.
+    pub fn use_database(&self, port: u16, database: &str) {
+        let url = format!("postgres://127.0.0.1:{port}/{database}");
+        self.secret(
             "database",
             &[
                 ("url", &url),
@@ -187,7 +198,14 @@ impl World {
                 ("password", &format!("{DATABASE_PASSWORD}\n")),
             ],
         );
-        world
+    }
+
+    /// Makes the view anew, with another query, owned by the runner and with a unique index on `id`.
+    pub fn remake_view(&self, query: &str, id: &str) {
+        self.sql(&format!(
+            "DROP MATERIALIZED VIEW IF EXISTS radar.mv_portal_publico; CREATE MATERIALIZED VIEW radar.mv_portal_publico AS {query} WITH NO DATA; \
+             CREATE UNIQUE INDEX ON radar.mv_portal_publico ({id}); ALTER MATERIALIZED VIEW radar.mv_portal_publico OWNER TO mapa_refresh"
+        ));
     }
 
     /// What `job-runner schema` prints, but for the unique index: the tests' ids repeat.
@@ -230,9 +248,9 @@ impl World {
         wait_until("the runner looks at the stamp", || self.is_at("%clock_timestamp%"));
     }
 
-    /// The stamp in the database, in microseconds.
+    /// The last stamp in the database, in microseconds.
     pub fn stamp(&self) -> i64 {
-        self.sql("SELECT (extract(epoch from refreshed_at) * 1000000)::bigint FROM radar.mapa_refresh_stamp")
+        self.sql("SELECT (extract(epoch from max(refreshed_at)) * 1000000)::bigint FROM radar.mapa_refresh_stamp")
             .parse()
             .unwrap()
     }

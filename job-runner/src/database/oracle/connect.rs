@@ -59,6 +59,7 @@ impl Target {
             idle: Arc::new(Semaphore::new(1)),
             statements: Statements::new(view, columns),
             view: view.to_string(),
+            is_located: false,
         })
     }
 

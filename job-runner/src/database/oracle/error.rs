@@ -1,9 +1,11 @@
 //! The driver's errors, classified.
 
+use std::borrow::Cow;
+
 use mapa_refresh_crds::report::FaultClass;
 use oracle::{Error, ErrorKind};
 
-use crate::database::{DatabaseError, ora};
+use crate::database::{DatabaseError, message, ora};
 
 /// Oracle's client can't be found.
 const DPI_LOAD_LIBRARY: i32 = 1047;
@@ -12,12 +14,24 @@ const DPI_UNUSABLE_CLIENT: [i32; 3] = [1049, 1050, 1072];
 
 /// Says what was being done when an error came.
 pub(super) trait Doing<T> {
+    /// Of a call that computes no row of the view.
     fn doing(self, what: &str) -> Result<T, DatabaseError>;
+
+    /// Of a call that runs the view's query, or reads its rows: texts that can hold values of rows are not quoted.
+    fn computing(self, what: &str) -> Result<T, DatabaseError>;
 }
 
 impl<T> Doing<T> for Result<T, Error> {
     fn doing(self, what: &str) -> Result<T, DatabaseError> {
-        self.map_err(|error| classify(&error, what))
+        self.map_err(|error| {
+            classify(&error, what, ora::readable, |number, _| {
+                ora::meaning(number).remedy.into()
+            })
+        })
+    }
+
+    fn computing(self, what: &str) -> Result<T, DatabaseError> {
+        self.map_err(|error| classify(&error, what, ora::readable_of_rows, ora::remedy_of_rows))
     }
 }
 
@@ -52,8 +66,13 @@ pub(super) fn is_undeclared(error: &Error) -> bool {
     error.to_string().contains("PLS-00201")
 }
 
-fn classify(error: &Error, doing: &str) -> DatabaseError {
-    let message = error
+fn classify(
+    error: &Error,
+    doing: &str,
+    readable: fn(&str) -> String,
+    remedy: fn(u32, &str) -> Cow<'static, str>,
+) -> DatabaseError {
+    let text = error
         .db_error()
         .map_or_else(|| error.to_string(), |inner| inner.message().to_owned());
     if let Some(dpi) = error.dpi_code()
@@ -65,32 +84,31 @@ fn classify(error: &Error, doing: &str) -> DatabaseError {
             message: format!(
                 "Oracle Instant Client is missing or unusable: --runner-image-oracle of the operator should name the image that is built from \
                  job-runner/Dockerfile.oracle, which has it ({})",
-                ora::readable(&message)
+                ora::readable(&text)
             ),
         };
     }
-    match ora::number_in(&message) {
-        Some(number) => {
+    match (ora::number_in(&text), error.dpi_code()) {
+        (Some(number), _) => {
             let meaning = ora::meaning(number);
-            let remedy = if meaning.remedy.is_empty() {
-                String::new()
-            } else {
-                format!("; {}", meaning.remedy)
-            };
             DatabaseError {
                 class: meaning.class,
                 code: meaning
                     .code
                     .map_or_else(|| format!("ORA-{number:05}").into(), Into::into),
-                message: format!("{doing}: {}{remedy}", ora::readable(&message)),
+                message: message(doing, &readable(&text), &remedy(number, &text)),
             }
         }
-        None => DatabaseError {
+        (None, Some(dpi)) => DatabaseError {
             class: without_number(error),
-            code: error
-                .dpi_code()
-                .map_or_else(|| "DPI".into(), |dpi| format!("DPI-{dpi}").into()),
-            message: format!("{doing}: {}", ora::readable(&message)),
+            code: format!("DPI-{dpi}").into(),
+            message: message(doing, &readable(&text), ""),
+        },
+        // The driver's own words can quote what it could not convert.
+        (None, None) => DatabaseError {
+            class: without_number(error),
+            code: "DPI".into(),
+            message: message(doing, &format!("the driver reports {:?}", error.kind()), ""),
         },
     }
 }

@@ -19,7 +19,7 @@ use super::{
     sql::{self, Statements},
 };
 use crate::{
-    database::{Database, DatabaseError, Interrupt, Reading, Refresh, RowSink, ora},
+    database::{Database, DatabaseError, Interrupt, Reading, Refresh, RowSink, message, ora},
     domain::{
         row::{Cell, Row},
         time::Stamp,
@@ -49,6 +49,8 @@ pub struct Oracle {
     pub(super) statements: Statements,
     /// The view, as the policy names it.
     pub(super) view: String,
+    /// Whether the statements are about the view as the database names it.
+    pub(super) is_located: bool,
 }
 
 /// Breaks off the session's call.
@@ -93,12 +95,14 @@ impl Database for Oracle {
     }
 
     async fn reading(&mut self) -> Result<Option<Reading>, DatabaseError> {
+        self.locate().await?;
         let view = self.view.clone();
         self.call(move |connection, statements| reading(connection, statements, &view))
             .await
     }
 
     async fn refresh(&mut self, is_fresh: &dyn Fn(&Reading) -> bool) -> Result<Refresh, DatabaseError> {
+        self.locate().await?;
         let view = self.view.clone();
         let before = self
             .call(move |connection, statements| match lock(connection, statements)? {
@@ -132,15 +136,17 @@ impl Database for Oracle {
     }
 
     async fn count(&mut self) -> Result<u64, DatabaseError> {
+        self.locate().await?;
         self.call(|connection, statements| {
             connection
                 .query_row_as(&statements.count(), &[])
-                .doing("counting the view's rows")
+                .computing("counting the view's rows")
         })
         .await
     }
 
     async fn read(&mut self, sink: &mut dyn RowSink) -> Result<Reading, DatabaseError> {
+        self.locate().await?;
         let (begun, batches, end) = self.read_in_thread();
         let read = async {
             // The reading comes before the rows; without it, its sender is gone and the end says why.
@@ -172,6 +178,27 @@ impl Database for Oracle {
 }
 
 impl Oracle {
+    /// Looks, once in a session, for the view that the policy names, whatever the case of its letters.
+    async fn locate(&mut self) -> Result<(), DatabaseError> {
+        if self.is_located {
+            return Ok(());
+        }
+        let views = self.call(candidates).await?;
+        match self.statements.clone().about(&views) {
+            Ok(statements) => self.statements = statements,
+            Err(several) => {
+                let text = message(
+                    &format!("{} could be several", self.view),
+                    &several.join(", "),
+                    "write one of them into spec.database.view, letter by letter",
+                );
+                return Err(found(ora::AMBIGUOUS_NAME, text));
+            }
+        }
+        self.is_located = true;
+        Ok(())
+    }
+
     /// Runs `work` in a thread for blocking work, after whatever runs there for this session.
     async fn call<T: Send + 'static>(
         &self,
@@ -203,9 +230,9 @@ impl Oracle {
             connection.execute(sql::READ_ONLY, &[]).doing("beginning to read")?;
             let read = (|| {
                 let reading = reading(connection, statements, &view)?.ok_or_else(|| never_refreshed(&view))?;
-                demand_columns(connection, statements, &view)?;
+                let statements = with_columns(connection, statements, &view)?;
                 let _ = tell_begin.send(reading);
-                send_rows(connection, statements, &tell_rows)?;
+                send_rows(connection, &statements, &tell_rows)?;
                 Ok(reading)
             })();
             // Either ends the transaction; after an error the session may not take it.
@@ -263,11 +290,13 @@ fn unlock(connection: &Connection, statements: &Statements) -> Result<(), Databa
 /// Refreshes the view; where the user itself may not, by the procedure that its owner has made for that, if there is one.
 fn refresh(connection: &Connection, statements: &Statements) -> Result<(), DatabaseError> {
     let refreshed = connection.execute(sql::REFRESH, &[&statements.list()]);
-    let refreshed = refreshed.map(drop).doing("refreshing the view");
+    let refreshed = refreshed.map(drop).computing("refreshing the view");
     match (refreshed, statements.owners_refresh()) {
         (Err(forbidden), Some(block)) if forbidden.code == FORBIDDEN => match connection.execute(&block, &[]) {
             Err(error) if is_undeclared(&error) => Err(forbidden),
-            called => called.map(drop).doing("refreshing the view by its owner's procedure"),
+            called => called
+                .map(drop)
+                .computing("refreshing the view by its owner's procedure"),
         },
         (refreshed, _) => refreshed,
     }
@@ -329,22 +358,42 @@ fn proof(after: Option<Reading>, before: Option<Reading>, began: Stamp) -> Resul
     }
 }
 
-fn demand_columns(connection: &Connection, statements: &Statements, view: &str) -> Result<(), DatabaseError> {
+/// Owners and names of the views that the policy could mean.
+fn candidates(connection: &Connection, statements: &Statements) -> Result<Vec<(String, String)>, DatabaseError> {
+    let binds = statements.locate_binds();
+    let binds: Vec<&dyn oracle::sql_type::ToSql> = binds.iter().map(|bind| bind as _).collect();
+    connection
+        .query_as::<(String, String)>(&statements.locate(), &binds)
+        .and_then(Iterator::collect)
+        .doing("looking for the view")
+}
+
+/// The statements with the columns' names as the database has them.
+fn with_columns(connection: &Connection, statements: &Statements, view: &str) -> Result<Statements, DatabaseError> {
     let binds = statements.binds();
     let binds: Vec<&dyn oracle::sql_type::ToSql> = binds.iter().map(|bind| bind as _).collect();
     let present: Result<Vec<String>, _> = connection
         .query_as(&statements.columns(), &binds)
         .and_then(Iterator::collect);
     let present = present.doing("looking for the columns")?;
-    let absent = statements.missing(&present);
-    if absent.is_empty() {
-        return Ok(());
+    let (statements, absent, ambiguous) = statements.clone().with_columns(&present);
+    if !absent.is_empty() {
+        let text = message(
+            &format!("{view} has no column {}", absent.join(", ")),
+            "",
+            "name them in spec.database.columns",
+        );
+        return Err(found(ora::NO_SUCH_COLUMN, text));
     }
-    let message = format!(
-        "{view} has no column {}; name it in spec.database.columns",
-        absent.join(", ")
-    );
-    Err(found(ora::NO_SUCH_COLUMN, message))
+    if !ambiguous.is_empty() {
+        let text = message(
+            &format!("{view} has columns that differ by the case of their letters alone"),
+            &ambiguous.join(", "),
+            "write one of them into spec.database.columns, letter by letter",
+        );
+        return Err(found(ora::AMBIGUOUS_NAME, text));
+    }
+    Ok(statements)
 }
 
 fn send_rows(
@@ -359,11 +408,11 @@ fn send_rows(
         // The driver's own buffer is the array: a second one in the client would only copy.
         .prefetch_rows(0)
         .build()
-        .doing("reading the view")?;
-    let found: ResultSet<'_, Cells> = statement.query_as(&[]).doing("reading the view")?;
+        .computing("reading the view")?;
+    let rows_found: ResultSet<'_, Cells> = statement.query_as(&[]).computing("reading the view")?;
     let mut batch = Vec::with_capacity(FETCH_ROWS as usize);
-    for cells in found {
-        batch.push(cells.doing("reading the view")?);
+    for cells in rows_found {
+        batch.push(cells.computing("reading the view")?);
         if batch.len() == FETCH_ROWS as usize && rows.blocking_send(std::mem::take(&mut batch)).is_err() {
             // Nobody listens any more.
             return Ok(());

@@ -1,7 +1,7 @@
 //! The statements. Names in them are checked and quoted identifiers; values are bound.
 
 use crate::database::{
-    name::{ColumnNames, Identifier, ViewName},
+    name::{ColumnNames, Identifier, ViewName, choose},
     schema::owners_procedure,
 };
 
@@ -24,6 +24,9 @@ pub(super) struct Statements {
     owner: Option<String>,
     name: String,
     columns: Vec<String>,
+    /// As the policy writes them.
+    view: ViewName,
+    wanted: ColumnNames,
 }
 
 impl Statements {
@@ -32,7 +35,77 @@ impl Statements {
             owner: view.schema().map(Identifier::in_upper_case),
             name: view.name().in_upper_case(),
             columns: columns.iter().map(Identifier::in_upper_case).collect(),
+            view: view.clone(),
+            wanted: columns.clone(),
         }
+    }
+
+    /// Owners and names of the views that differ from the policy's by case alone.
+    pub(super) fn locate(&self) -> String {
+        match self.owner {
+            Some(_) => "SELECT owner, mview_name FROM all_mviews WHERE UPPER(owner) = :1 AND UPPER(mview_name) = :2".to_owned(),
+            None => "SELECT owner, mview_name FROM all_mviews WHERE owner = SYS_CONTEXT('USERENV', 'CURRENT_SCHEMA') AND UPPER(mview_name) = :1"
+                .to_owned(),
+        }
+    }
+
+    /// What [`locate`](Self::locate) binds.
+    pub(super) fn locate_binds(&self) -> Vec<String> {
+        let schema = self.view.schema().map(|schema| schema.written().to_ascii_uppercase());
+        schema
+            .into_iter()
+            .chain([self.view.name().written().to_ascii_uppercase()])
+            .collect()
+    }
+
+    /// The same statements about that of the views `found` which the policy means; about the policy's own name, folded, when there is none.
+    ///
+    /// # Errors
+    /// When there are several, and none is written as the policy writes it: their names.
+    pub(super) fn about(self, found: &[(String, String)]) -> Result<Self, Vec<String>> {
+        let is = |owner: Option<&str>, name: &str, view: &(String, String)| {
+            view.1 == name && owner.is_none_or(|owner| view.0 == owner)
+        };
+        let written = self.view.schema().map(Identifier::written);
+        let chosen = choose(
+            found,
+            |view| is(written, self.view.name().written(), view),
+            |view| is(self.owner.as_deref(), &self.name, view),
+        );
+        match chosen {
+            Ok(None) => Ok(self),
+            Ok(Some((owner, name))) => Ok(Self {
+                owner: self.owner.as_ref().map(|_| owner.clone()),
+                name: name.clone(),
+                ..self
+            }),
+            Err(several) => Err(several.iter().map(|(owner, name)| format!("{owner}.{name}")).collect()),
+        }
+    }
+
+    /// The same statements with the columns as they are among `present`, and the names of those that are not there or of which there are
+    /// several.
+    pub(super) fn with_columns(self, present: &[String]) -> (Self, Vec<String>, Vec<String>) {
+        let (mut absent, mut ambiguous) = (Vec::new(), Vec::new());
+        let columns = self
+            .wanted
+            .iter()
+            .map(|wanted| {
+                let folded = wanted.in_upper_case();
+                let alike: Vec<String> = present
+                    .iter()
+                    .filter(|column| column.eq_ignore_ascii_case(wanted.written()))
+                    .cloned()
+                    .collect();
+                match choose(&alike, |column| column == wanted.written(), |column| *column == folded) {
+                    Ok(Some(column)) => return column.clone(),
+                    Ok(None) => absent.push(folded.clone()),
+                    Err(several) => ambiguous.extend(several.iter().cloned()),
+                }
+                folded
+            })
+            .collect();
+        (Self { columns, ..self }, absent, ambiguous)
     }
 
     /// When the view was last refreshed, which is local time of the database's host, and that host's clock with its offset.
@@ -82,27 +155,23 @@ impl Statements {
             .collect()
     }
 
-    /// The view's name, as `DBMS_MVIEW` takes it.
+    /// The view's name, as `DBMS_MVIEW` takes it: in quotes only what has lower-case letters.
     pub(super) fn list(&self) -> String {
+        let part = |name: &str| match name == name.to_ascii_uppercase() {
+            true => name.to_owned(),
+            false => format!("\"{name}\""),
+        };
         match &self.owner {
-            Some(owner) => format!("{owner}.{}", self.name),
-            None => self.name.clone(),
+            Some(owner) => format!("{}.{}", part(owner), part(&self.name)),
+            None => part(&self.name),
         }
     }
 
     /// Calls the procedure by which the view's owner lets others refresh it.
     pub(super) fn owners_refresh(&self) -> Option<String> {
         let owner = self.owner.as_deref()?;
-        Some(format!("BEGIN \"{owner}\".\"{}\"; END;", owners_procedure(&self.name)))
-    }
-
-    /// Which of the columns are not among `present`.
-    pub(super) fn missing(&self, present: &[String]) -> Vec<&str> {
-        self.columns
-            .iter()
-            .filter(|column| !present.contains(column))
-            .map(String::as_str)
-            .collect()
+        let procedure = owners_procedure(&self.name.to_ascii_uppercase());
+        Some(format!("BEGIN \"{owner}\".\"{procedure}\"; END;"))
     }
 
     /// Number of the view's lock: 30 bits of its name's hash (FNV-1a), what `DBMS_LOCK` leaves to its users.
@@ -154,7 +223,41 @@ mod tests {
         let own = statements("mv_portal");
         assert!(own.stamp().contains("CURRENT_SCHEMA"));
         assert_eq!((own.list().as_str(), own.binds()), ("MV_PORTAL", vec!["MV_PORTAL"]));
+        assert_eq!(radar.locate_binds(), ["RADAR", "MV_PORTAL"]);
         assert_ne!(radar.lock(), own.lock());
         assert!((0..1 << 30).contains(&radar.lock()));
+    }
+
+    #[test]
+    fn views_and_columns_are_found_whatever_their_case() {
+        let found = |names: &[(&str, &str)]| -> Vec<(String, String)> {
+            names
+                .iter()
+                .map(|(owner, name)| ((*owner).to_owned(), (*name).to_owned()))
+                .collect()
+        };
+        let about = |view: &str, names: &[(&str, &str)]| statements(view).about(&found(names)).map(|s| s.list());
+        assert_eq!(
+            about("radar.mv", &[("RADAR", "MV"), ("RADAR", "Mv")]).unwrap(),
+            "RADAR.MV"
+        );
+        assert_eq!(about("radar.mv", &[("RADAR", "Mv")]).unwrap(), "RADAR.\"Mv\"");
+        assert_eq!(about("radar.mv", &[]).unwrap(), "RADAR.MV");
+        assert_eq!(
+            about("radar.mv", &[("RADAR", "Mv"), ("RADAR", "mV")]).unwrap_err(),
+            ["RADAR.Mv", "RADAR.mV"]
+        );
+        let present = ["Num", "causa", "CAUSA", "Tipo", "TIPO_", "tIPO"].map(str::to_owned);
+        let (with, absent, ambiguous) = statements("mv").with_columns(&present);
+        assert!(
+            with.rows().starts_with("SELECT v.\"Num\", v.\"NUMERO_OCORRENCIA\","),
+            "{}",
+            with.rows()
+        );
+        assert!(with.rows().contains("v.\"causa\""), "as it is written: {}", with.rows());
+        assert_eq!(
+            (absent.len(), ambiguous),
+            (10, vec!["Tipo".to_owned(), "tIPO".to_owned()])
+        );
     }
 }
