@@ -69,6 +69,7 @@ impl Begun {
         let Notes {
             published,
             publications,
+            early: _,
         } = notes;
         RunReport {
             version: VERSION,
@@ -100,6 +101,7 @@ fn success(done: Done) -> Success {
         repaired,
         quarantined,
         built_from_stale_view,
+        waited,
     } = done;
     Success {
         kind,
@@ -115,6 +117,7 @@ fn success(done: Done) -> Success {
         repaired,
         quarantined,
         built_from_stale_view,
+        waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
     }
 }
 

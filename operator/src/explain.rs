@@ -292,6 +292,7 @@ impl Explained {
             retries,
             run,
             downstream,
+            usual: _,
         } = worst;
         Self {
             policy: name.to_owned(),
@@ -524,7 +525,7 @@ impl FeasibleExplained {
             (self.gap_seconds, "largest gap between two slots"),
             (
                 self.stale_gap_seconds,
-                "one gap more: the map does not wait out all retries of the view",
+                "one gap more: the view can outlast the map's wait for it",
             ),
             (self.start_seconds, "start: creating the Job, placing the pod"),
             (self.retries_seconds, "retries and their delays"),

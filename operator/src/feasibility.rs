@@ -2,7 +2,7 @@
 //!
 //! The worst age of what is public is reached just before a publication: the largest gap between two slots, and everything that can pass from
 //! a slot to the publication of its data while every run still succeeds. A run that fails altogether costs one gap more; how many
-//! of those in a row are survived is told beside the sum.
+//! of those in a row are survived is told beside the sum. Why the sum is never too small: docs/concepts/feasible.md.
 
 use std::fmt::{self, Write};
 
@@ -32,7 +32,7 @@ pub struct Member {
 pub struct WorstCase {
     /// Largest gap between two slots.
     pub gap: u32,
-    /// One gap more: the view's retries may last longer than what is built from it waits, so that its data is published a slot later.
+    /// One gap more: the view may be refreshed later than what is built from it waits, so that its data is published a slot later.
     pub stale_gap: u32,
     /// From the slot to the start of the first run.
     pub start: u32,
@@ -42,6 +42,8 @@ pub struct WorstCase {
     pub run: u32,
     /// What caches after ours add.
     pub downstream: u32,
+    /// The part of it that is reached when every run succeeds at once.
+    pub usual: u32,
 }
 
 impl WorstCase {
@@ -55,14 +57,9 @@ impl WorstCase {
             retries,
             run,
             downstream,
+            usual: _,
         } = self;
         gap + stale_gap + start + retries + run + downstream
-    }
-
-    /// The age that is reached when every run succeeds at once.
-    #[must_use]
-    pub fn usual(self) -> u32 {
-        self.gap + self.start + self.run + self.downstream
     }
 }
 
@@ -72,7 +69,7 @@ impl fmt::Display for WorstCase {
         if self.stale_gap > 0 {
             write!(
                 f,
-                " + {} s gap (the map does not wait out all retries of the view)",
+                " + {} s gap (the view can outlast the map's wait for it)",
                 self.stale_gap
             )?;
         }
@@ -130,7 +127,7 @@ pub fn feasibility(plan: &Plan, tasks: &[TaskStatus], recent_start_seconds: &[i3
     let downstream = plan.downstream_seconds;
     let limit = u32::try_from(plan.max_data_age.as_secs()).unwrap_or(u32::MAX) + downstream;
     let worst = worst_case(&members, plan.interval, gap_seconds, downstream);
-    let usual = worst.usual();
+    let usual = worst.usual;
     Feasibility {
         worst,
         limit,
@@ -170,10 +167,13 @@ fn longest_run(member: &Member, budget: u32) -> u32 {
     (max_retries * (run + retry_delay_seconds) + run).min(budget)
 }
 
+/// A waiting run looks at the view twice a second: what it sees is at most this late, and its last look this early.
+const LOOK_SECONDS: u32 = 1;
+
 /// The sum at `interval`.
 ///
-/// The map and the statistics start their lead after the view and wait for it at most half of their budget; what is later than that is
-/// published from the older view, so the view's data waits for the next slot.
+/// The map and the statistics start their lead after the view and wait for it at most half of their budget. A view that is refreshed in
+/// time for that is public in its own slot. One that is later is public in the next one, whose runs publish it as soon as they start.
 #[must_use]
 pub fn worst_case(members: &[Member], interval: Interval, gap_seconds: u32, downstream: u32) -> WorstCase {
     let budget = run_budget_seconds(interval);
@@ -187,50 +187,97 @@ pub fn worst_case(members: &[Member], interval: Interval, gap_seconds: u32, down
         .map(|member| member.pace.start_seconds)
         .max()
         .unwrap_or(crate::pace::START_ALLOWANCE_SECONDS);
-
-    let view_run = view.map_or(0, |view| view.pace.run_seconds.min(budget));
-    let view_longest = view.map_or(0, |view| longest_run(view, budget));
-    let mut sum = WorstCase {
+    let slowest = |members: &[&Member]| {
+        let slowest = members.iter().max_by_key(|member| longest_run(member, budget));
+        slowest.map(|member| **member)
+    };
+    let alone = match view {
+        Some(view) if !built.is_empty() => {
+            let fixed = Fixed {
+                gap_seconds,
+                start,
+                downstream,
+            };
+            return of_view_and_built(view, &built, interval, fixed);
+        }
+        Some(view) => Some(*view),
+        None if !built.is_empty() => slowest(&built),
+        // The health-check: what it finds is judged.
+        None => slowest(&members.iter().collect::<Vec<_>>()),
+    };
+    let run = alone.map_or(0, |member| member.pace.run_seconds.min(budget));
+    let longest = alone.map_or(0, |member| longest_run(&member, budget));
+    WorstCase {
         gap: gap_seconds,
         stale_gap: 0,
         start,
-        retries: view_longest - view_run,
-        run: view_run,
+        retries: longest - run,
+        run,
         downstream,
+        usual: gap_seconds + start + run + downstream,
+    }
+}
+
+/// What does not depend on runs, in seconds.
+#[derive(Clone, Copy)]
+struct Fixed {
+    gap_seconds: u32,
+    start: u32,
+    downstream: u32,
+}
+
+fn of_view_and_built(view: &Member, built: &[&Member], interval: Interval, fixed: Fixed) -> WorstCase {
+    let Fixed {
+        gap_seconds,
+        start,
+        downstream,
+    } = fixed;
+    let budget = run_budget_seconds(interval);
+    let lead = 60
+        * built
+            .iter()
+            .map(|member| lead_minutes(member.plan.name, interval))
+            .max()
+            .unwrap_or(0);
+    let (view_run, view_longest) = (view.pace.run_seconds.min(budget), longest_run(view, budget));
+    let built_run = built
+        .iter()
+        .map(|member| member.pace.run_seconds.min(budget))
+        .max()
+        .unwrap_or(0);
+    let built_longest = built
+        .iter()
+        .map(|member| longest_run(member, budget))
+        .max()
+        .unwrap_or(0);
+    // The view may start late and what is built from it early. What was left over from the slot before is published first.
+    let is_a_slot_late = |view_takes: u32| {
+        let met_after = (start + view_takes + LOOK_SECONDS).saturating_sub(lead);
+        met_after > budget / 2 || met_after.max(built_run) + built_run >= budget
     };
-    let Some(slowest) = built.iter().max_by_key(|member| longest_run(member, budget)) else {
-        // Nothing is built: the view itself, or what the health-check finds, is judged.
-        if view.is_none() {
-            let alone = members.iter().max_by_key(|member| longest_run(member, budget));
-            sum.run = alone.map_or(0, |member| member.pace.run_seconds.min(budget));
-            sum.retries = alone.map_or(0, |member| longest_run(member, budget)) - sum.run;
+    // From the slot, starts not counted, to the publication of the data of this slot, or of the one before.
+    let public_after = |view_takes: u32, built_takes: u32| {
+        if is_a_slot_late(view_takes) {
+            return lead + built_takes;
         }
-        return sum;
+        let begins = (view_takes + LOOK_SECONDS).max(lead);
+        // The build's own budget runs from its own start.
+        (begins + built_takes).min(lead + budget)
     };
-    let lead = if view.is_some() {
-        lead_minutes(slowest.plan.name, interval) * 60
-    } else {
-        0
-    };
-    let waits_until = lead + budget / 2;
-    let begins = if view_longest > waits_until {
-        sum.stale_gap = gap_seconds;
-        // A slot later the view's data is there already.
-        lead
-    } else {
-        view_longest.max(lead)
-    };
-    // The build's own budget runs from its own start.
-    let waited = begins.saturating_sub(lead);
-    let run = slowest.pace.run_seconds.min(budget);
-    let longest = longest_run(slowest, budget)
-        .min(budget.saturating_sub(waited))
-        .max(run.min(budget));
-    let usual = view_run.max(lead) + run;
-    let all = begins + longest;
-    sum.run = usual.min(all);
-    sum.retries = all - sum.run;
-    sum
+    let gap_of = |view_takes: u32| if is_a_slot_late(view_takes) { gap_seconds } else { 0 };
+    let usual = public_after(view_run, built_run);
+    let stale_gap = gap_of(view_longest);
+    let all = public_after(view_longest, built_longest);
+    let run = usual.min(all);
+    WorstCase {
+        gap: gap_seconds,
+        stale_gap,
+        start,
+        retries: all - run,
+        run,
+        downstream,
+        usual: gap_seconds + gap_of(view_run) + start + usual + downstream,
+    }
 }
 
 /// `Feasible`: whether the limit holds even when every retry is needed.
@@ -245,7 +292,7 @@ pub fn verdict(plan: &Plan, feasibility: &Feasibility) -> Verdict {
     } = feasibility;
     let reason = if worst.total() <= *limit {
         FeasibleReason::WithinLimit
-    } else if worst.usual() <= *limit {
+    } else if worst.usual <= *limit {
         FeasibleReason::RetriesExceedLimit
     } else {
         FeasibleReason::IntervalExceedsLimit

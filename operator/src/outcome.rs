@@ -86,6 +86,8 @@ pub struct Outcome {
     pub result: Result<i64, LastError>,
     /// What a verified report proves about the data, for which target.
     pub evidence: Option<Evidence>,
+    /// What a failed run lists of publications.
+    pub log: Option<PublicationLog>,
     /// What a verified health-check found published.
     pub published: Option<Found>,
     /// Seconds by which the clocks that the run met are apart, where that is worth telling.
@@ -103,6 +105,18 @@ pub struct Evidence {
     pub seen: Timestamp,
     /// Recent publications of the document, newest first.
     pub publications: Publications,
+    /// The target that the run worked on.
+    pub target: String,
+}
+
+/// What a failed run's report lists of publications: its own, before it failed, and those of earlier runs. They are facts for the account;
+/// only a success proves by several clocks how old its data is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicationLog {
+    /// Recent publications of the document, newest first.
+    pub publications: Publications,
+    /// When the operator first knew of them.
+    pub seen: Timestamp,
     /// The target that the run worked on.
     pub target: String,
 }
@@ -187,6 +201,7 @@ fn with_word(run: &Run, pod: &PodRecord, end: &PodEnd, trust: Trust<'_>) -> Outc
         attempt_seconds: None,
         result: Err(error),
         evidence: None,
+        log: None,
         published: None,
         clock_skew_seconds: None,
     };
@@ -227,23 +242,33 @@ fn with_word(run: &Run, pod: &PodRecord, end: &PodEnd, trust: Trust<'_>) -> Outc
         ended_at,
         attempts: i32::try_from(report.attempts.len()).unwrap_or(i32::MAX),
         duration_seconds: Some(seconds(report.duration_ms)),
-        attempt_seconds: report
-            .attempts
-            .last()
-            .filter(|_| result.is_ok())
-            .map(|attempt| seconds(attempt.duration_ms)),
+        attempt_seconds: own_work(report).filter(|_| result.is_ok()),
         clock_skew_seconds: match &report.result {
             RunResult::Succeeded(success) => skew(success, end),
             RunResult::Failed(_) => None,
         },
         result,
         evidence,
+        log: matches!(report.result, RunResult::Failed(_)).then(|| PublicationLog {
+            publications: report.publications.clone(),
+            seen: end.first_seen,
+            target: report.target.clone(),
+        }),
         published: report.published.clone().map(|published| Found {
             published,
             since: report.started_at.0.min(end.first_seen),
             target: report.target.clone(),
         }),
     }
+}
+
+/// Seconds that the attempt which succeeded took, without its wait for the view.
+fn own_work(report: &RunReport) -> Option<i64> {
+    let RunResult::Succeeded(success) = &report.result else {
+        return None;
+    };
+    let attempt = report.attempts.last()?;
+    Some(seconds(attempt.duration_ms.saturating_sub(success.waited_ms)))
 }
 
 fn seconds(milliseconds: u64) -> i64 {
@@ -366,6 +391,7 @@ fn without_word(run: &Run, settled: Timestamp) -> Outcome {
         attempt_seconds: None,
         result: Err(error),
         evidence: None,
+        log: None,
         published: None,
         clock_skew_seconds: None,
     }
@@ -472,7 +498,22 @@ mod tests {
             repaired: Default::default(),
             quarantined: Default::default(),
             built_from_stale_view: false,
+            waited_ms: 0,
         }))
+    }
+
+    #[test]
+    fn the_wait_for_the_view_is_no_part_of_a_runs_pace() {
+        let mut waited = published();
+        assert_eq!(own_work(&waited), Some(2));
+        if let RunResult::Succeeded(success) = &mut waited.result {
+            success.waited_ms = 900;
+        }
+        assert_eq!(own_work(&waited), Some(1));
+        if let RunResult::Succeeded(success) = &mut waited.result {
+            success.waited_ms = 5_000;
+        }
+        assert_eq!(own_work(&waited), Some(0), "a report that says more than can be");
     }
 
     fn pod(report: Result<RunReport, &str>) -> PodRecord {

@@ -314,7 +314,7 @@ impl Simulated {
             operator.attempts,
             operator.rescues,
         );
-        let (ages, account) = world.operator.closed(now);
+        let (ages, account) = world.into_operator().closed(now);
         let total = account.map(|account| account.total).unwrap_or_default();
         let limit = i64::try_from(plan.max_data_age.as_secs()).unwrap_or(i64::MAX) + i64::from(plan.downstream_seconds);
         Ok(Self {
@@ -386,6 +386,7 @@ fn search(planned: &Planned, odds: &Odds, seed: u64) -> Found {
         slots: u64::MAX,
         seconds: i64::try_from(SEARCHED_YEARS).unwrap_or(i64::MAX) * YEAR_SECONDS,
         breaches: SEARCHED_YEARS,
+        failed_runs: u64::MAX,
     };
     for minutes in (1..=LEGAL_LIMIT_MINUTES).rev() {
         let Ok(plan) = at_interval(&planned.policy, &planned.plan, Interval::clamped(minutes)) else {
@@ -395,7 +396,7 @@ fn search(planned: &Planned, odds: &Odds, seed: u64) -> Found {
         world.run(limits);
         let (now, ever_published) = (world.now(), world.operator.has_begun());
         found.job_runs += world.operator.ended_runs;
-        let (ages, _) = world.operator.closed(now);
+        let (ages, _) = world.into_operator().closed(now);
         let interval_minutes = plan.interval.minutes();
         found.searched.push(Searched {
             interval_minutes,

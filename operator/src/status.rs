@@ -721,6 +721,18 @@ pub(crate) fn count(task: &mut TaskStatus, run: &Run, outcome: &Outcome, target:
             target.limit_seconds,
         );
     }
+    if let Some(log) = outcome.log.as_ref().filter(|log| log.target == target.name)
+        && let Some(newest) = log.publications.iter().next()
+    {
+        account::publish(
+            &mut task.publications,
+            newest,
+            &log.publications,
+            target.since,
+            log.seen.as_second(),
+            target.limit_seconds,
+        );
+    }
 }
 
 /// Seconds that Kubernetes took around a run that had a slot. Later than that it was a slot that was missed and made up for, not a slow

@@ -2,20 +2,24 @@
 
 use std::sync::Arc;
 
-use super::{Context, Done, published, view};
+use super::{Context, Done, slot_wait};
 use crate::{
-    cache::{Document, Pieces},
+    cache::{Document, Encoding, Pieces},
     database::Database,
-    domain::{geojson::FeatureCollection, map_document::MapDocument},
+    domain::{geojson::FeatureCollection, map_document::MapDocument, outage::Outages},
     fault::Fault,
     stop::Stop,
 };
 
 /// Computes, then replaces: readers see the old document until the new one is there.
 pub(super) async fn publish(context: &Context, stop: &Stop, database: &mut impl Database) -> Result<Done, Fault> {
-    let content = view::read(context, stop, database).await?;
-    let (map, geojson) = (Arc::clone(&content.outages), Arc::clone(&content.outages));
-    let map = move |out: &mut Pieces| serde_json::to_writer(out, &MapDocument::new(&map));
-    let geojson = move |out: &mut Pieces| serde_json::to_writer(out, &FeatureCollection::new(&geojson));
-    published::publish(context, stop, Document::Map, &content, Box::new(map), Box::new(geojson)).await
+    slot_wait::publish(context, stop, database, Document::Map, encodings).await
+}
+
+fn encodings(outages: &Arc<Outages>) -> [Encoding; 2] {
+    let (map, geojson) = (Arc::clone(outages), Arc::clone(outages));
+    [
+        Box::new(move |out: &mut Pieces| serde_json::to_writer(out, &MapDocument::new(&map))),
+        Box::new(move |out: &mut Pieces| serde_json::to_writer(out, &FeatureCollection::new(&geojson))),
+    ]
 }

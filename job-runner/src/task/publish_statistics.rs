@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Context, Done, published, view};
+use super::{Context, Done, slot_wait};
 use crate::{
-    cache::{Document, Encoding},
+    cache::{Document, Encoding, Pieces},
     database::Database,
     domain::{outage::Outages, statistics::Statistics},
     fault::Fault,
@@ -13,12 +13,12 @@ use crate::{
 
 /// Computes, then replaces; `last_good` is a copy that lives longer.
 pub(super) async fn publish(context: &Context, stop: &Stop, database: &mut impl Database) -> Result<Done, Fault> {
-    let content = view::read(context, stop, database).await?;
-    let [document, last_good] = [(); 2].map(|()| encoding(&content.outages));
-    published::publish(context, stop, Document::Statistics, &content, document, last_good).await
+    slot_wait::publish(context, stop, database, Document::Statistics, encodings).await
 }
 
-fn encoding(outages: &Arc<Outages>) -> Encoding {
-    let outages = Arc::clone(outages);
-    Box::new(move |out| serde_json::to_writer(out, &Statistics::new(&outages)))
+fn encodings(outages: &Arc<Outages>) -> [Encoding; 2] {
+    [(); 2].map(|()| -> Encoding {
+        let outages = Arc::clone(outages);
+        Box::new(move |out: &mut Pieces| serde_json::to_writer(out, &Statistics::new(&outages)))
+    })
 }

@@ -1,14 +1,19 @@
 //! Publishing a document, and what came of it as evidence.
 
+use std::{sync::Arc, time::Duration};
+
 use mapa_refresh_crds::report::{SuccessKind, code};
 
 use super::{Context, Done, connect_cache, demand_past, owner, view::Content};
 use crate::{
     cache::{Document, Encoding, Lifetimes, Outcome, Request},
-    domain::time::Stamp,
+    domain::{outage::Outages, time::Stamp},
     fault::Fault,
     stop::Stop,
 };
+
+/// How a document and its sibling are written.
+pub(super) type Encodings = fn(&Arc<Outages>) -> [Encoding; 2];
 
 /// Publishes what was built from `content`.
 pub(super) async fn publish(
@@ -16,8 +21,7 @@ pub(super) async fn publish(
     stop: &Stop,
     which: Document,
     content: &Content,
-    document: Encoding,
-    sibling: Encoding,
+    encodings: Encodings,
 ) -> Result<Done, Fault> {
     stop.begins("publishing to the cache");
     let mut cache = connect_cache(context).await?;
@@ -38,6 +42,7 @@ pub(super) async fn publish(
         doubt: is_too_old.then_some(code::VIEW_TOO_OLD),
         run: &run,
     };
+    let [document, sibling] = encodings(&content.outages);
     let outcome = cache.publish(&request, document, sibling).await?;
     context.notes.borrow_mut().publications.clone_from(&outcome.log);
     if let Some(owner) = &outcome.taken_over_from {
@@ -53,7 +58,7 @@ fn evidence(which: &str, content: &Content, outcome: &Outcome) -> Result<Done, F
     let Content {
         outages,
         reading,
-        built_from_stale_view,
+        is_of_slot,
     } = content;
     let kind = if outcome.published {
         SuccessKind::Published
@@ -71,7 +76,8 @@ fn evidence(which: &str, content: &Content, outcome: &Outcome) -> Result<Done, F
         records: outages.active().len() as u64,
         repaired: outages.repaired(),
         quarantined: outages.quarantined(),
-        built_from_stale_view: *built_from_stale_view,
+        built_from_stale_view: !is_of_slot,
+        waited: Duration::ZERO,
     })
 }
 

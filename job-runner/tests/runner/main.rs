@@ -21,6 +21,7 @@ mod publish;
 mod refresh;
 mod secrets;
 mod servers;
+mod slot_wait;
 mod stamps;
 mod tls;
 mod topology;

@@ -45,7 +45,8 @@ fn promise_4_ten_minutes_hold_the_limit_and_the_sum_is_told() {
             start: 5,
             retries: 31,
             run: 61,
-            downstream: 0
+            downstream: 0,
+            usual: 666
         }
     );
     assert_eq!(feasibility.survives, 1);
@@ -98,6 +99,59 @@ fn a_view_whose_retries_outlast_the_patience_of_the_map_costs_one_gap_more() {
         &ORDINARY,
     );
     assert_eq!(patient.worst.stale_gap, 0);
+}
+
+#[test]
+fn a_view_that_outlasts_the_wait_without_retries_costs_a_gap_of_the_usual_age_too() {
+    let view = |seconds: i32| {
+        judged(
+            serde_json::json!({ "intervalMinutes": 5 }),
+            &[
+                (TaskName::RefreshMvPortal, seconds),
+                (TaskName::RefreshMapaCache, 1),
+                (TaskName::CalcularEstatisticas, 1),
+            ],
+        )
+        .0
+        .worst
+    };
+    // The map waits until 195 s after the view's slot: a lead of 60, half of a budget of 270. A start takes 5 s, a look at the view 1 s.
+    let (in_time, late) = (view(189), view(190));
+    assert_eq!(in_time.usual, 300 + 5 + 190 + 1);
+    assert_eq!(late.usual, 300 + 300 + 5 + 60 + 1);
+    assert_eq!((late.gap, late.stale_gap), (300, 300));
+}
+
+#[test]
+fn a_map_of_which_two_do_not_fit_into_a_run_costs_a_gap() {
+    let map = |seconds: i32| {
+        judged(
+            serde_json::json!({ "intervalMinutes": 5, "tasks": [
+                { "name": "refresh-mv-portal", "maxRetries": 0 },
+                { "name": "refresh-mapa-cache", "maxRetries": 0, "attemptTimeoutSeconds": 200 },
+            ] }),
+            &[(TaskName::RefreshMvPortal, 2), (TaskName::RefreshMapaCache, seconds)],
+        )
+        .0
+        .worst
+        .stale_gap
+    };
+    assert_eq!((map(134), map(135)), (0, 300), "a budget of 270 s");
+}
+
+#[test]
+fn what_is_built_without_a_view_of_ours_waits_for_nothing() {
+    let (feasibility, _) = judged(
+        serde_json::json!({ "tasks": [{ "name": "refresh-mapa-cache", "maxRetries": 1, "retryDelaySeconds": 60 }] }),
+        &[(TaskName::RefreshMapaCache, 4)],
+    );
+    let WorstCase {
+        stale_gap,
+        retries,
+        run,
+        ..
+    } = feasibility.worst;
+    assert_eq!((stale_gap, retries, run), (0, 64, 4));
 }
 
 #[test]

@@ -75,6 +75,11 @@ impl Ages {
         self.since = second;
     }
 
+    /// Before the beginning the oldest of what is public came to be true at `data_as_of`.
+    pub(super) fn publish_before_begin(&mut self, data_as_of: i64) {
+        self.data_as_of = Some(data_as_of);
+    }
+
     /// From `second` on, the oldest of what is public was true at `data_as_of`.
     pub(super) fn publish(&mut self, second: i64, data_as_of: i64) {
         self.until(second);

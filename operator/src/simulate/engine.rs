@@ -24,7 +24,7 @@ use crate::{
     fingerprint::Uid,
     forecast::{ActiveRun, Forecast, LONGEST_SLOT_GRACE, Outlook},
     observe::Run,
-    outcome::{Evidence, Outcome},
+    outcome::{Evidence, Outcome, PublicationLog},
     pace::{self, Pace},
     policy_file::Planned,
     records::JobRecord,
@@ -40,7 +40,8 @@ pub(super) struct Ended {
     pub(super) slot: Option<Timestamp>,
     pub(super) attempts: u32,
     pub(super) duration_ms: i64,
-    pub(super) attempt_ms: i64,
+    /// Of its last publication, or of the work of its last attempt.
+    pub(super) work_ms: i64,
     /// When what it published, or the view that it refreshed, was true; `None` when it failed.
     pub(super) data_as_of: Option<Timestamp>,
 }
@@ -146,8 +147,24 @@ impl<'a> Operator<'a> {
         }
     }
 
-    /// The run at `position` of those that were created and have not ended has ended.
-    pub(super) fn ended(&mut self, position: usize, end: Ended, now: Timestamp) {
+    /// Whether the policy is judged by what `task` publishes.
+    pub(super) fn judges(&self, task: TaskName) -> bool {
+        self.target.judged.contains(&task)
+    }
+
+    /// The public sees something new: from `now` on the oldest of what it sees was true at `data_as_of`. The operator learns of it when
+    /// the run ends.
+    pub(super) fn saw(&mut self, now: Timestamp, data_as_of: Timestamp) {
+        if self.has_begun() {
+            self.ages.publish(now.as_second(), data_as_of.as_second());
+        } else {
+            self.ages.publish_before_begin(data_as_of.as_second());
+        }
+    }
+
+    /// The run at `position` of those that were created and have not ended has ended. `log` are the publications that its report tells of,
+    /// newest first.
+    pub(super) fn ended(&mut self, position: usize, end: Ended, log: Vec<Publication>, now: Timestamp) {
         self.active.swap_remove(position);
         self.active_slots.swap_remove(position);
         self.ended_runs += 1;
@@ -158,11 +175,11 @@ impl<'a> Operator<'a> {
             job: record(self.uid, end.created, end.slot, ""),
             pods: Vec::new(),
         };
-        let outcome = self.outcome(end, now);
+        let outcome = self.outcome(end, log, now);
         if let Some(seconds) = around(&run, &outcome) {
             pace::remember(&mut self.status.recent_start_seconds, seconds);
         }
-        let is_judged = self.target.judged.contains(&end.task);
+        let is_judged = self.judges(end.task);
         if let Some(task) = self.status.tasks.iter_mut().find(|task| task.name == end.task) {
             status::count(task, &run, &outcome, &self.target);
             if !is_judged {
@@ -174,33 +191,43 @@ impl<'a> Operator<'a> {
         }
     }
 
-    fn outcome(&self, end: Ended, now: Timestamp) -> Outcome {
+    fn outcome(&self, end: Ended, log: Vec<Publication>, now: Timestamp) -> Outcome {
         let known = self.status.tasks.iter().find(|task| task.name == end.task);
-        let evidence = end.data_as_of.map(|data_as_of| {
-            let newest = Publication {
-                published_at: now.as_second(),
-                data_as_of: data_as_of.as_second(),
-            };
-            let before = known.and_then(|task| task.publications.iter().next());
-            Evidence {
-                data_as_of,
-                published_at: now,
-                seen: now,
-                publications: Publications::new(std::iter::once(newest).chain(before)),
-                target: self.target.name.clone(),
+        let before = known.and_then(|task| task.publications.iter().next());
+        let publications = Publications::new(log.into_iter().chain(before));
+        let target = self.target.name.clone();
+        let (evidence, log) = match end.data_as_of {
+            Some(data_as_of) => {
+                let evidence = Evidence {
+                    data_as_of,
+                    published_at: now,
+                    seen: now,
+                    publications,
+                    target,
+                };
+                (Some(evidence), None)
             }
-        });
+            None => {
+                let log = PublicationLog {
+                    publications,
+                    seen: now,
+                    target,
+                };
+                (None, Some(log))
+            }
+        };
         Outcome {
             ended_at: now,
             attempts: i32::try_from(end.attempts).unwrap_or(i32::MAX),
             duration_seconds: Some(whole(end.duration_ms)),
-            attempt_seconds: end.data_as_of.map(|_| whole(end.attempt_ms)),
+            attempt_seconds: end.data_as_of.map(|_| whole(end.work_ms)),
             result: if end.data_as_of.is_some() {
                 Ok(0)
             } else {
                 Err(failure())
             },
             evidence,
+            log,
             published: None,
             clock_skew_seconds: None,
         }
@@ -211,12 +238,10 @@ impl<'a> Operator<'a> {
         let Some(data_as_of) = compliance::data_as_of(&self.status.tasks) else {
             return;
         };
-        let second = now.as_second();
         if self.status.compliance.is_none() {
             self.status.compliance = Some(account::opened(now));
-            self.ages.begin(second);
+            self.ages.begin(now.as_second());
         }
-        self.ages.publish(second, data_as_of.as_second());
         let until = compliance::compliant_until(data_as_of, self.max_data_age);
         self.status.data_as_of = Some(whole_seconds(data_as_of));
         self.status.compliant_until = Some(whole_seconds(until));
@@ -239,6 +264,25 @@ impl<'a> Operator<'a> {
             .filter(|task| self.target.judged.contains(&task.name))
             .collect();
         account::bring_forward(account, &mut documents, self.rules, settle, now);
+    }
+
+    /// A report tells of `publications` of `task`, newest first.
+    pub(super) fn told(&mut self, task: TaskName, publications: &[Publication], now: Timestamp) {
+        let Some(newest) = publications.first() else {
+            return;
+        };
+        let Some(known) = self.status.tasks.iter_mut().find(|known| known.name == task) else {
+            return;
+        };
+        let before = known.publications.iter().next();
+        account::publish(
+            &mut known.publications,
+            *newest,
+            &Publications::new(publications.iter().copied().chain(before)),
+            self.target.since,
+            now.as_second(),
+            self.target.limit_seconds,
+        );
     }
 
     /// The account, brought forward to `now` and closed.

@@ -3,10 +3,11 @@
 //!
 //! The runner is simulated as it behaves, not as it is written: an attempt has `attemptTimeoutSeconds`; a retry comes after
 //! `retryDelaySeconds`, unless it could not end within the run's budget; map and statistics wait, at most half of their budget,
-//! for the view's refresh of their slot, and read the view before they work; a Job that is not done at its deadline is ended.
+//! for the view's refresh of their slot, publish at once what the view has that is newer than what is public, and read the view before
+//! they work; a Job that is not done at its deadline is ended.
 
 use k8s_openapi::jiff::Timestamp;
-use mapa_refresh_crds::policy::TaskName;
+use mapa_refresh_crds::{policy::TaskName, report::Publication};
 
 use super::{
     draws::{Downtime, Draws, Odds},
@@ -37,6 +38,8 @@ pub(super) struct Limits {
     pub(super) seconds: i64,
     /// Breaches, or days with one.
     pub(super) breaches: u64,
+    /// Runs that failed.
+    pub(super) failed_runs: u64,
 }
 
 impl Limits {
@@ -45,6 +48,7 @@ impl Limits {
             slots,
             seconds: i64::MAX,
             breaches: u64::MAX,
+            failed_runs: u64::MAX,
         }
     }
 }
@@ -62,7 +66,12 @@ struct Running {
     /// When the runner starts.
     starts: i64,
     attempts: u32,
-    attempt_began: i64,
+    /// When the attempt, or its last publication, began: a waiting run looks at the view twice a second from then on.
+    work_began: i64,
+    /// Data of what this attempt has published before the view's slot was met.
+    early: Option<i64>,
+    /// How long its last publication took, or its refresh.
+    worked: i64,
     /// The view's slot that it waits for.
     view_slot: Option<i64>,
     /// The view's stamp when another run was found refreshing it.
@@ -80,8 +89,12 @@ enum Phase {
     Waiting,
     /// For another run that refreshes the view.
     Busy,
-    /// On data of that moment; whether it will succeed.
-    Working { data_as_of: i64, succeeds: bool },
+    /// On data of that moment; whether it will succeed, and whether the run goes on waiting for the view's slot after it.
+    Working {
+        data_as_of: i64,
+        succeeds: bool,
+        is_early: bool,
+    },
 }
 
 impl Running {
@@ -99,8 +112,18 @@ impl Running {
 
     /// The first look at the view at or after `moment`.
     fn look_at(&self, moment: i64) -> i64 {
-        let since = (moment - self.attempt_began).max(0);
-        self.attempt_began + (since + POLL_MS - 1).div_euclid(POLL_MS) * POLL_MS
+        let since = (moment - self.work_began).max(0);
+        self.work_began + (since + POLL_MS - 1).div_euclid(POLL_MS) * POLL_MS
+    }
+
+    /// Whether the view, refreshed at `stamp`, is not of this run's slot, and there is time to wait for that.
+    fn awaits(&self, stamp: i64, now: i64) -> bool {
+        self.view_slot.is_some_and(|slot| stamp < slot) && now + POLL_MS < self.wait_ends()
+    }
+
+    /// Data of what was published early, where that is the result of a run whose budget ends before one more publication does.
+    fn result_at_its_end(&self, now: i64) -> Option<i64> {
+        self.early.filter(|_| self.attempts == 1 && now >= self.run_ends())
     }
 }
 
@@ -124,8 +147,10 @@ pub(super) struct World<'a> {
     running: Vec<Running>,
     /// When the view was refreshed last.
     view_stamp: i64,
-    /// What each task has published.
+    /// What each task has published. In the beginning all that the view holds is public.
     published: Vec<i64>,
+    /// Publications of each task that no report has told of, newest first.
+    untold: Vec<Vec<Publication>>,
     pub(super) slots_passed: u64,
     /// Those before everything was published once.
     slots_in_vain: u64,
@@ -153,7 +178,8 @@ impl<'a> World<'a> {
                 .collect(),
             running: Vec::new(),
             view_stamp: BEGIN_MS,
-            published: vec![i64::MIN; plan.tasks.len()],
+            published: vec![BEGIN_MS; plan.tasks.len()],
+            untold: vec![Vec::new(); plan.tasks.len()],
             slots_passed: 0,
             slots_in_vain: 0,
             longest: Longest::default(),
@@ -174,6 +200,7 @@ impl<'a> World<'a> {
             }
             let is_over = begun.is_some_and(|begun| (now - begun) / 1_000 >= limits.seconds)
                 || self.operator.ages.breaches_or_days() >= limits.breaches
+                || self.operator.failed_runs >= limits.failed_runs
                 || self.slots_passed >= limits.slots && now == slot && stream == 0;
             if now == i64::MAX || self.slots_in_vain >= MOST_SLOTS_BEFORE_ALL_IS_PUBLISHED {
                 return;
@@ -243,7 +270,9 @@ impl<'a> World<'a> {
             extra_job,
             starts: created + start,
             attempts: 0,
-            attempt_began: 0,
+            work_began: 0,
+            early: None,
+            worked: 0,
             view_slot,
             before_other: None,
             phase: Phase::Before,
@@ -266,28 +295,45 @@ impl<'a> World<'a> {
         match run.phase {
             Phase::Before => {
                 run.attempts += 1;
-                run.attempt_began = now;
-                let awaits = run.view_slot.is_some_and(|slot| self.view_stamp < slot);
-                if awaits && now + POLL_MS < run.wait_ends() {
-                    let gives_up = run.look_at(run.wait_ends() - POLL_MS);
-                    run.next = gives_up.min(run.deadline()).min(self.downtime.next(now).max(now));
-                    run.phase = Phase::Waiting;
-                } else {
-                    self.work(position);
-                }
+                run.work_began = now;
+                self.look(position);
             }
             Phase::Waiting if self.downtime.next(now) <= now => self.fail_attempt(position),
-            Phase::Waiting | Phase::Busy => self.work(position),
+            Phase::Waiting => self.look(position),
+            Phase::Busy => self.work(position, false),
             Phase::Working {
                 data_as_of,
                 succeeds: true,
-            } => self.succeed(position, data_as_of),
+                is_early,
+            } => self.succeed(position, data_as_of, is_early),
             Phase::Working { succeeds: false, .. } => self.fail_attempt(position),
         }
     }
 
-    /// The attempt's own work begins.
-    fn work(&mut self, position: usize) {
+    /// The run at `position` looks at the view: it publishes what is newer than what is public, and goes on waiting for its slot's.
+    fn look(&mut self, position: usize) {
+        let (now, stamp) = (self.now, self.view_stamp);
+        let Some(run) = self.running.get_mut(position) else {
+            return;
+        };
+        if run.awaits(stamp, now) {
+            if self.published.get(run.stream).is_some_and(|public| stamp > *public) {
+                self.work(position, true);
+                return;
+            }
+            let gives_up = run.look_at(run.wait_ends() - POLL_MS);
+            run.next = gives_up.min(run.deadline()).min(self.downtime.next(now).max(now));
+            run.phase = Phase::Waiting;
+        } else if run.early.is_some_and(|early| stamp <= early) {
+            let early = run.early;
+            self.end(position, early);
+        } else {
+            self.work(position, false);
+        }
+    }
+
+    /// The attempt's own work begins; after that of `is_early` it goes on waiting.
+    fn work(&mut self, position: usize, is_early: bool) {
         let now = self.now;
         let others_end = self.refreshed_by_another(position);
         let Some(run) = self.running.get_mut(position) else {
@@ -298,7 +344,7 @@ impl<'a> World<'a> {
             let by_other = run.before_other.is_some_and(|before| self.view_stamp > before);
             if by_other || run.slot.is_some_and(|slot| self.view_stamp >= slot) {
                 let stamp = self.view_stamp;
-                self.succeed(position, stamp);
+                self.succeed(position, stamp, false);
                 return;
             }
             if let Some(end) = others_end {
@@ -329,7 +375,12 @@ impl<'a> World<'a> {
         } else {
             self.view_stamp
         };
-        run.phase = Phase::Working { data_as_of, succeeds };
+        run.work_began = now;
+        run.phase = Phase::Working {
+            data_as_of,
+            succeeds,
+            is_early,
+        };
         run.next = ends;
     }
 
@@ -348,6 +399,11 @@ impl<'a> World<'a> {
         let Some(run) = self.running.get_mut(position) else {
             return;
         };
+        if let Some(early) = run.result_at_its_end(now) {
+            self.end(position, Some(early));
+            return;
+        }
+        run.early = None;
         let delay = i64::from(run.task.retry_delay_seconds) * 1_000;
         let fits = now + delay + LEAST_ATTEMPT_MS <= run.run_ends();
         if run.attempts <= run.task.max_retries && fits {
@@ -358,49 +414,89 @@ impl<'a> World<'a> {
         }
     }
 
-    fn succeed(&mut self, position: usize, data_as_of: i64) {
+    fn succeed(&mut self, position: usize, data_as_of: i64, is_early: bool) {
         let now = self.now;
-        let Some(run) = self.running.get(position) else {
+        let Some(run) = self.running.get_mut(position) else {
             return;
         };
-        let name = run.task.name;
-        let Some(published) = self.published.get_mut(run.stream) else {
+        run.worked = now - run.work_began;
+        let (name, stream) = (run.task.name, run.stream);
+        let Some(published) = self.published.get_mut(stream) else {
             return;
         };
         // What is older than what is published is fenced off: the run succeeds with the newer.
         *published = data_as_of.max(*published);
         let data_as_of = *published;
+        if self.operator.judges(name) {
+            self.tell_the_public(stream, data_as_of);
+        }
         if name == TaskName::RefreshMvPortal {
             self.view_stamp = self.view_stamp.max(data_as_of);
-            let stamp = self.view_stamp;
             for run in &mut self.running {
-                if matches!(run.phase, Phase::Waiting) && run.view_slot.is_some_and(|slot| stamp >= slot) {
+                if matches!(run.phase, Phase::Waiting) {
                     run.next = run.next.min(run.look_at(now));
                 }
             }
         }
-        self.end(position, Some(data_as_of));
+        if is_early {
+            if let Some(run) = self.running.get_mut(position) {
+                run.early = Some(data_as_of);
+                run.work_began = now;
+            }
+            self.look(position);
+        } else {
+            self.end(position, Some(data_as_of));
+        }
+    }
+
+    /// The task at `stream` has published data of that moment.
+    fn tell_the_public(&mut self, stream: usize, data_as_of: i64) {
+        let publication = Publication {
+            published_at: self.now.div_euclid(1_000),
+            data_as_of: data_as_of.div_euclid(1_000),
+        };
+        if let Some(untold) = self.untold.get_mut(stream) {
+            untold.insert(0, publication);
+        }
+        let judged = self.plan.tasks.iter().zip(&self.published);
+        let oldest = judged
+            .filter(|(task, _)| self.operator.judges(task.name))
+            .map(|(_, published)| *published)
+            .min();
+        if let Some(oldest) = oldest {
+            self.operator.saw(moment(self.now), moment(oldest));
+        }
     }
 
     /// The run at `position` ends, with data of that moment if it succeeded, and the operator hears of it.
     fn end(&mut self, position: usize, data_as_of: Option<i64>) {
         let now = moment(self.now);
         let run = self.running.swap_remove(position);
+        let log = self.untold.get_mut(run.stream).map(std::mem::take).unwrap_or_default();
         let end = Ended {
             task: run.task.name,
             created: moment(run.created),
             slot: run.slot.map(moment),
             attempts: run.attempts,
             duration_ms: self.now - run.starts,
-            attempt_ms: self.now - run.attempt_began,
+            work_ms: run.worked,
             data_as_of: data_as_of.map(moment),
         };
-        self.operator.ended(position, end, now);
+        self.operator.ended(position, end, log, now);
         self.decide(
             run.extra_job
                 .as_deref()
                 .map(|job| (run.task.name, job, data_as_of.is_some())),
         );
+    }
+
+    /// The operator, once it has heard of every publication, as by the next reports.
+    pub(super) fn into_operator(self) -> Operator<'a> {
+        let mut operator = self.operator;
+        for (task, untold) in self.plan.tasks.iter().zip(self.untold) {
+            operator.told(task.name, &untold, moment(self.now));
+        }
+        operator
     }
 
     fn decide(&mut self, ended: Option<(TaskName, &str, bool)>) {

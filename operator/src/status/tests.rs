@@ -179,6 +179,7 @@ fn success(task: TaskName, ended: i64) -> RunResult {
         repaired: Default::default(),
         quarantined: Default::default(),
         built_from_stale_view: false,
+        waited_ms: 0,
     })
 }
 
@@ -422,6 +423,44 @@ fn filled(max: usize) -> String {
     let mut text = "\"".repeat(max);
     report::clean(&mut text, max);
     text
+}
+
+#[test]
+fn what_a_failed_run_published_before_it_failed_is_in_the_account_and_proves_no_age() {
+    let mut world = World::new();
+    world.succeed_all(1, 100);
+    world.fold(101);
+    let moments = |world: &World| -> Vec<i64> {
+        let publications = world.task(MAP).publications.iter();
+        publications.map(|publication| publication.published_at).collect()
+    };
+    let (data_as_of, before) = (world.task(MAP).data_as_of.clone(), moments(&world));
+    let early = Publication {
+        published_at: at(400).as_second(),
+        data_as_of: at(390).as_second(),
+    };
+    let failed = RunResult::Failed(RunError {
+        class: FaultClass::Transient,
+        code: "08006".into(),
+        message: "the connection broke".into(),
+    });
+    world.run(MAP, 9, 700, 1, failed);
+    if let Some(Ok(report)) = world
+        .runs
+        .last_mut()
+        .and_then(|run| run.pods[0].ended.as_mut())
+        .map(|end| end.report.as_mut())
+    {
+        report.publications = Publications::new([early]);
+    }
+    world.fold(701);
+    assert_eq!(world.task(MAP).data_as_of, data_as_of);
+    assert_eq!(
+        moments(&world)[0],
+        early.published_at,
+        "{before:?} {:?}",
+        moments(&world)
+    );
 }
 
 #[test]
