@@ -30,6 +30,8 @@ use mapa_refresh_job_runner::{
 use serde::Serialize;
 use serde_json::Value;
 
+const OWNER: &str = "radar/roraima";
+
 /// Rows of one view: the documents of each view are checked.
 const VIEW: usize = 50;
 
@@ -141,10 +143,13 @@ fn a_million_rows_are_each_published_inactive_or_quarantined_and_their_documents
         let active = outages.active().len() as u64;
         assert_eq!(active + outages.inactive() + quarantined, VIEW as u64);
         published += active;
-        let (map, statistics) = (parsed(&MapDocument::new(&outages)), parsed(&Statistics::new(&outages)));
+        let (map, statistics) = (
+            parsed(&MapDocument::new(OWNER, &outages)),
+            parsed(&Statistics::new(OWNER, &outages)),
+        );
         assert_eq!(map["total"], active);
         assert_eq!(statistics["total_interrupcoes"], active);
-        let text = serde_json::to_string(&FeatureCollection::new(&outages)).unwrap();
+        let text = serde_json::to_string(&FeatureCollection::new(OWNER, &outages)).unwrap();
         let geojson::GeoJson::FeatureCollection(collection) = geojson::GeoJson::from_str(&text).unwrap() else {
             panic!()
         };

@@ -37,16 +37,36 @@ impl CacheError {
     }
 }
 
+/// What a message may quote of the server's words, which can repeat the arguments of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Quoting {
+    /// Its words up to what looks like an argument.
+    Words,
+    /// Nothing but its code: an argument was part of a document, where any word may be somebody's name.
+    Code,
+}
+
 /// Says what was being done when an error came.
-pub(super) trait Doing<T> {
-    fn doing(self, what: &str) -> Result<T, CacheError>;
+pub(super) trait Doing<T>: Sized {
+    fn doing(self, what: &str) -> Result<T, CacheError> {
+        self.doing_with(Quoting::Words, what)
+    }
+
+    fn doing_with(self, quoting: Quoting, what: &str) -> Result<T, CacheError>;
 }
 
 impl<T> Doing<T> for Result<T, RedisError> {
-    fn doing(self, what: &str) -> Result<T, CacheError> {
-        self.map_err(|error| classify(&error, what))
+    fn doing_with(self, quoting: Quoting, what: &str) -> Result<T, CacheError> {
+        self.map_err(|error| classify(&error, quoting, what))
     }
 }
+
+/// Code of a permission that the user lacks.
+pub(super) const NOPERM: &str = "NOPERM";
+
+/// The commands of the README's ACL.
+const COMMANDS: &str = "+ping +select +eval +set +append +expire +unlink +rename +getrange +setrange +strlen +exists +type +time \
+                        +hmget +hset +lpush +lrange +publish";
 
 /// One entry: the first word of a Redis error, or a word in one that begins with ERR, as Redis 6 wraps errors of scripts.
 ///
@@ -98,11 +118,6 @@ const TABLE: &[(&str, FaultClass, &str)] = &[
         FaultClass::Permanent,
         "check the password in the cache's Secret",
     ),
-    (
-        "NOPERM",
-        FaultClass::Permanent,
-        "the user needs EVAL and read and write access to the prefix's keys; behind Sentinels also ROLE",
-    ),
     ("DENIED", FaultClass::Permanent, "the cache is in protected mode"),
     (
         "WRONGTYPE",
@@ -115,6 +130,31 @@ const TABLE: &[(&str, FaultClass, &str)] = &[
         "the cache is a Redis Cluster: write redis+cluster:// in the url",
     ),
     ("CROSSSLOT", FaultClass::Permanent, ""),
+    (
+        "invalid bulk length",
+        FaultClass::Permanent,
+        "the cache takes requests of less than 512 KiB only: raise proto-max-bulk-len, or the provider's limit of a request",
+    ),
+    (
+        "exceeds maximum allowed size",
+        FaultClass::Permanent,
+        "the document is larger than the cache allows a value to be: raise proto-max-bulk-len above the document's size",
+    ),
+    (
+        "size exceeded",
+        FaultClass::Permanent,
+        "raise the provider's limit of a request and of a value above the document's size",
+    ),
+    (
+        "nknown command",
+        FaultClass::Permanent,
+        "the cache lacks a command, or its configuration or provider forbids it",
+    ),
+    (
+        "nknown Redis command",
+        FaultClass::Permanent,
+        "the cache lacks a command, or its configuration or provider forbids it",
+    ),
     ("ERR", FaultClass::Permanent, ""),
 ];
 
@@ -126,7 +166,7 @@ const CREDENTIALS: [&str; 4] = [
     "invalid password",
 ];
 
-fn classify(error: &RedisError, doing: &str) -> CacheError {
+fn classify(error: &RedisError, quoting: Quoting, doing: &str) -> CacheError {
     // The library's own log-in does not repeat the server's word.
     if error.code().is_none() && is_login_refused(error) {
         return CacheError {
@@ -143,19 +183,37 @@ fn classify(error: &RedisError, doing: &str) -> CacheError {
                 FaultClass::Transient
             },
             code: code::CACHE_UNREACHABLE.into(),
-            message: format!("{doing}: {error}"),
+            message: match error.kind() {
+                // The library quotes the answer.
+                ErrorKind::Parse | ErrorKind::UnexpectedReturnType => {
+                    format!("{doing}: the answer is not one of Redis ({})", error.category())
+                }
+                _ => format!("{doing}: {error}"),
+            },
         };
     };
-    let detail = error.detail().unwrap_or_default();
+    // A server's first word is its code only where it looks like one.
+    let code = if is_code(code) { code } else { "ERR" };
+    let words = without_arguments(error.detail().unwrap_or_default());
+    if let Some(missing) = Permission::missing(code, words) {
+        return missing.error(doing);
+    }
     let found = TABLE
         .iter()
         .find(|(word, ..)| code == *word && *word != "ERR")
-        .or_else(|| TABLE.iter().find(|(word, ..)| detail.contains(word)))
+        .or_else(|| TABLE.iter().find(|(word, ..)| words.contains(word)))
         .or_else(|| TABLE.iter().find(|(word, ..)| code == *word));
     let (word, class, remedy) = found.map_or((code, FaultClass::Transient, ""), |(word, class, remedy)| {
         (*word, *class, *remedy)
     });
     let separator = if remedy.is_empty() { "" } else { "; " };
+    // Redis 6 wraps the code of a script's error.
+    let code = if is_code(word) { word } else { code };
+    let words = match quoting {
+        Quoting::Words => words,
+        Quoting::Code if remedy.is_empty() => "(the cache's words are left out, because they may repeat the document)",
+        Quoting::Code => "",
+    };
     CacheError {
         class,
         code: if CREDENTIALS.contains(&word) {
@@ -163,7 +221,102 @@ fn classify(error: &RedisError, doing: &str) -> CacheError {
         } else {
             code.to_owned().into()
         },
-        message: format!("{doing}: {code} {detail}{separator}{remedy}"),
+        message: format!("{doing}: {}{separator}{remedy}", format!("{code} {words}").trim_end()),
+    }
+}
+
+/// Whether `word` has the form of a server's code.
+fn is_code(word: &str) -> bool {
+    (2..=32).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+}
+
+/// A server's words up to the first argument that they repeat. A quoted name of a command or a setting stays.
+fn without_arguments(words: &str) -> &str {
+    let words = words.split("with args").next().unwrap_or_default();
+    let mut end = 0;
+    loop {
+        let rest = words.get(end..).unwrap_or_default();
+        let opens = |(at, _): &(usize, &str)| {
+            // An apostrophe stands within a word: can't.
+            !rest
+                .get(..*at)
+                .is_some_and(|before| before.ends_with(char::is_alphanumeric))
+        };
+        let Some((at, quote)) = rest.match_indices(['\'', '"', '`']).find(opens) else {
+            return words.trim_end();
+        };
+        let quoted = rest.get(at + 1..).and_then(|from| from.split_once('\''));
+        match quoted {
+            Some((name, _)) if quote == "'" && is_name(name) => end += at + name.len() + 2,
+            _ => return words.get(..end + at).unwrap_or_default().trim_end(),
+        }
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'|' | b'_' | b'-');
+    (1..=32).contains(&name.len()) && name.bytes().all(is_part)
+}
+
+/// Whether `name` is that of a command that this program, or the library for it, sends.
+fn is_ours(name: &str) -> bool {
+    let name = name.split('|').next().unwrap_or_default().to_lowercase();
+    COMMANDS
+        .split_whitespace()
+        .filter_map(|right| right.strip_prefix('+'))
+        .chain(["role", "cluster", "sentinel", "client", "hello", "readonly", "asking"])
+        .any(|ours| ours == name)
+}
+
+/// A permission that the user lacks.
+#[derive(Debug, PartialEq, Eq)]
+enum Permission<'a> {
+    Command(&'a str),
+    Key,
+    Unnamed,
+}
+
+impl<'a> Permission<'a> {
+    /// Reads the wordings of Redis 6 to 8 and Valkey, each of a command and of a command within a script. Redis 6 and 7.0 give those
+    /// of scripts no code, and do not name the command; our script does: `COMMAND: words`.
+    fn missing(code: &str, words: &'a str) -> Option<Self> {
+        let of_script = words.split_once(": ").map(|(name, _)| name);
+        let quoted = words
+            .split_once("to run the '")
+            .and_then(|(_, from)| from.split_once('\''))
+            .map(|(name, _)| name);
+        let command = of_script
+            .filter(|name| is_ours(name))
+            .or(quoted.filter(|name| is_ours(name)))
+            .map_or(Self::Unnamed, Self::Command);
+        if words.contains("permissions to access") || words.contains("access at least one of the keys") {
+            Some(Self::Key)
+        } else if ["permissions to run", "can't run this command", NOPERM]
+            .iter()
+            .any(|known| words.contains(known))
+            || code == NOPERM
+        {
+            Some(command)
+        } else {
+            None
+        }
+    }
+
+    fn error(&self, doing: &str) -> CacheError {
+        let remedy = match self {
+            Self::Command(name) => {
+                let (command, right) = (name.to_uppercase(), name.to_lowercase());
+                format!("the cache's user may not run {command}: grant +{right}; a user needs {COMMANDS}")
+            }
+            Self::Key => "the cache's user may not read and write a key: grant ~PREFIX:* and ~{PREFIX:*, as the README's ACL does"
+                .to_owned(),
+            Self::Unnamed => format!("the cache's user lacks a permission: grant what the README's ACL has, {COMMANDS}"),
+        };
+        CacheError {
+            class: FaultClass::Permanent,
+            code: NOPERM.into(),
+            message: format!("{doing}: {NOPERM} {remedy}"),
+        }
     }
 }
 
@@ -185,7 +338,7 @@ mod tests {
 
     fn of_server(line: &str) -> CacheError {
         let error = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).and_then(redis::Value::extract_error);
-        classify(&error.unwrap_err(), "publishing")
+        classify(&error.unwrap_err(), Quoting::Words, "publishing")
     }
 
     #[test]
@@ -212,7 +365,7 @@ mod tests {
             (
                 "ERR Error running script: @user_script: 66: OOM command not allowed",
                 Transient,
-                "ERR",
+                "OOM",
             ),
             (
                 "WRONGPASS invalid username-password pair or user is disabled.",
@@ -246,6 +399,9 @@ mod tests {
     #[test]
     fn an_unreachable_cache_is_transient() {
         let refused = RedisError::from(io::Error::from(io::ErrorKind::ConnectionRefused));
-        assert_eq!(classify(&refused, "connecting").class, FaultClass::Transient);
+        assert_eq!(
+            classify(&refused, Quoting::Words, "connecting").class,
+            FaultClass::Transient
+        );
     }
 }

@@ -72,6 +72,15 @@ pub(super) struct Keys {
     pub(super) log: String,
 }
 
+/// Names of document, sibling, meta and log outside of their places.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Staging {
+    /// Where the new ones wait for their publication.
+    pub(super) new: [String; 4],
+    /// Where the old ones are, within the step that replaces them.
+    pub(super) old: [String; 4],
+}
+
 impl Keys {
     pub(super) fn new(prefix: &str, document: Document) -> Self {
         let (name, sibling) = match document {
@@ -88,9 +97,14 @@ impl Keys {
         }
     }
 
-    /// Where a document and its sibling wait for their publication.
-    pub(super) fn staging(&self, token: &str) -> [String; 2] {
-        ["document", "sibling"].map(|what| format!("{{{}}}:staging:{token}:{what}", self.document))
+    /// The names that only one publication uses.
+    pub(super) fn staging(&self, token: &str) -> Staging {
+        let name = |when: &str, what: &str| format!("{{{}}}:staging:{token}:{when}:{what}", self.document);
+        let all = |when: &str| ["document", "sibling", "meta", "log"].map(|what| name(when, what));
+        Staging {
+            new: all("new"),
+            old: all("old"),
+        }
     }
 }
 

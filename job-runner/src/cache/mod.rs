@@ -11,17 +11,27 @@ use mapa_refresh_crds::{
 };
 use redis::{Cmd, cmd};
 
-use self::{connect::Connection, error::Doing, keys::Keys, staging::Staged};
+use self::{
+    connect::Connection,
+    error::{Doing, NOPERM},
+    keys::{Keys, Staging},
+};
 pub use self::{
     connect::Target,
     error::CacheError,
     keys::{Document, Lifetimes},
     staging::{Document as Encoding, Pieces},
 };
-use crate::domain::{document::PUBLISHED_AT_OFFSET, time::Stamp};
+use crate::domain::{
+    document::{HEAD_BYTES, Identity, PUBLISHED_AT_OFFSET},
+    time::Stamp,
+};
 
 /// Publications that the log keeps: as many as a report can carry.
 const LOG_ENTRIES: usize = 400;
+
+/// What the cache is asked for by [`Cache::find`], for the errors.
+const LOOKING: &str = "looking at what is published";
 
 /// The script that publishes.
 const PUBLISH: &str = include_str!("../publish.lua");
@@ -64,16 +74,21 @@ pub struct Outcome {
     pub taken_over_from: Option<String>,
     /// Recent publications, newest first.
     pub log: Vec<Publication>,
+    /// Whether the documents' heads could be read. Without them only `meta` says whose the documents are.
+    pub heads_are_read: bool,
 }
+
+/// What the script answers: outcome, µs at which it ran, generation, owner or doubt, log, whether heads could be read.
+type Answer = (String, i64, i64, String, Vec<String>, bool);
 
 /// What is published of a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// Whether the document itself is there.
+    /// Whether the document itself is there, and is one of this program.
     pub exists: bool,
     /// Its generation.
     pub stamp: Option<Stamp>,
-    /// Who published it.
+    /// The policy that published last.
     pub owner: Option<String>,
 }
 
@@ -89,23 +104,21 @@ impl Cache {
         sibling: Encoding,
     ) -> Result<Outcome, CacheError> {
         let keys = Keys::new(&self.prefix, request.document);
-        let [first, second] = keys.staging(&staging::token());
+        let staging = keys.staging(&staging::token());
+        let [first, second, ..] = &staging.new;
         let staged = async {
             let connection = &mut self.connection;
-            let document = staging::stage(connection, first.clone(), document).await?;
-            let sibling = staging::stage(connection, second.clone(), sibling).await?;
-            let command = self.publication(request, &keys, &document, &sibling);
+            let document = staging::stage(connection, first, document).await?;
+            let sibling = staging::stage(connection, second, sibling).await?;
+            let command = self.publication(request, &keys, &staging, [document, sibling]);
             command.query_async(&mut self.connection).await.doing("publishing")
         };
-        let answer: Result<(String, i64, i64, String, Vec<String>), CacheError> = staged.await;
+        let answer: Result<Answer, CacheError> = staged.await;
         if answer.is_err() {
             // They would expire; a cache that is full needs the room now. It may as well be gone.
-            let _ = cmd("UNLINK")
-                .arg(&[first, second])
-                .exec_async(&mut self.connection)
-                .await;
+            let _ = cmd("UNLINK").arg(&staging.new).exec_async(&mut self.connection).await;
         }
-        let (outcome, now, generation, owner, log) = answer?;
+        let (outcome, now, generation, owner, log, heads_are_read) = answer?;
         let stamp = Stamp::from_micros(generation).unwrap_or(request.stamp);
         match outcome.as_str() {
             "published" | "fenced" => Ok(Outcome {
@@ -113,6 +126,7 @@ impl Cache {
                 stamp,
                 taken_over_from: (outcome == "published" && !owner.is_empty()).then_some(owner),
                 log: log.iter().filter_map(|entry| publication(entry)).collect(),
+                heads_are_read,
             }),
             "missing" => Err(self.expired(request.document)),
             "doubted" => Err(self.doubted(request, &owner)),
@@ -121,27 +135,51 @@ impl Cache {
         }
     }
 
-    /// What is published of `document`.
+    /// What is published of `document`: its own head says what readers see. `meta` says the rest, and all where the user may not
+    /// read heads.
     ///
     /// # Errors
     /// Any error of the cache.
     pub async fn find(&mut self, document: Document) -> Result<Found, CacheError> {
         let keys = Keys::new(&self.prefix, document);
-        let mut pipe = redis::pipe();
-        pipe.exists(&keys.document)
-            .cmd("HMGET")
-            .arg(&keys.meta)
-            .arg("generation")
-            .arg("owner");
-        let (exists, (generation, owner)): (bool, (Option<i64>, Option<String>)) = pipe
-            .query_async(&mut self.connection)
-            .await
-            .doing("looking at what is published")?;
-        Ok(Found {
+        let mut command = cmd("EXISTS");
+        command.arg(&keys.document);
+        let exists: bool = command.query_async(&mut self.connection).await.doing(LOOKING)?;
+        let mut command = cmd("HMGET");
+        command.arg(&keys.meta).arg("generation").arg("owner");
+        let remembered = command.query_async(&mut self.connection).await.doing(LOOKING)?;
+        let (generation, owner): (Option<i64>, Option<String>) = remembered;
+        let remembered = Found {
             exists,
             stamp: generation.and_then(Stamp::from_micros),
             owner,
+        };
+        if !exists {
+            return Ok(remembered);
+        }
+        let head = match self.head(&keys.document).await {
+            Ok(head) => head,
+            Err(error) if error.code == NOPERM && remembered.owner.is_some() => return Ok(remembered),
+            Err(error) if error.code == "WRONGTYPE" => None,
+            Err(error) => return Err(error),
+        };
+        let stamp = head.as_ref().and_then(|head| Stamp::from_micros(head.generation));
+        let is_newer = stamp > remembered.stamp;
+        Ok(Found {
+            exists: stamp.is_some(),
+            stamp,
+            owner: match head.and_then(|head| head.owner) {
+                Some(owner) if is_newer => Some(owner),
+                other => remembered.owner.or(other),
+            },
         })
+    }
+
+    async fn head(&mut self, key: &str) -> Result<Option<Identity>, CacheError> {
+        let mut command = cmd("GETRANGE");
+        command.arg(key).arg(0).arg(HEAD_BYTES - 1);
+        let beginning: Vec<u8> = command.query_async(&mut self.connection).await.doing(LOOKING)?;
+        Ok(Identity::read(&beginning))
     }
 
     /// Name of the key that holds `document`.
@@ -151,7 +189,7 @@ impl Cache {
     }
 
     /// The script with its arguments.
-    fn publication(&self, request: &Request<'_>, keys: &Keys, document: &Staged, sibling: &Staged) -> Cmd {
+    fn publication(&self, request: &Request<'_>, keys: &Keys, staging: &Staging, lengths: [usize; 2]) -> Cmd {
         let Request {
             document: which,
             owner,
@@ -165,13 +203,13 @@ impl Cache {
         let mut command = cmd("EVAL");
         command
             .arg(PUBLISH)
-            .arg(6)
+            .arg(12)
             .arg(&keys.document)
             .arg(&keys.sibling)
             .arg(&keys.meta)
             .arg(&keys.log)
-            .arg(&document.key)
-            .arg(&sibling.key);
+            .arg(&staging.new)
+            .arg(&staging.old);
         command.arg(stamp.micros()).arg(owner).arg(records);
         command
             .arg(lifetimes.document.as_secs())
@@ -182,12 +220,12 @@ impl Cache {
             .arg(format!("{}:events", self.prefix))
             .arg(which.task().as_str())
             .arg(PUBLISHED_AT_OFFSET)
-            .arg(document.length)
-            .arg(sibling.length)
+            .arg(&lengths)
             .arg(plausibility.max_drop_percent)
             .arg(plausibility.max_drop_outages)
             .arg(doubt.unwrap_or_default())
-            .arg(run);
+            .arg(run)
+            .arg(HEAD_BYTES);
         command
     }
 

@@ -4,32 +4,29 @@ use std::{
     collections::hash_map::RandomState,
     hash::{BuildHasher, Hasher},
     io,
+    time::{Duration, Instant},
 };
 
-use redis::{aio::ConnectionLike, cmd};
+use redis::{Cmd, aio::ConnectionLike, cmd};
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use super::error::{CacheError, Doing};
+use super::error::{CacheError, Doing, Quoting};
 
-/// Bytes of a piece. The cache copies what it has with every piece: few pieces beat small ones.
-const PIECE: usize = 4 << 20;
+/// Largest piece, in bytes. Providers and proxies limit a request to 1 MB and more, and Redis (`proto-max-bulk-len`) to 1 MiB and
+/// more. Larger pieces are not faster.
+pub(super) const PIECE: usize = 512 << 10;
 
 /// How long a piece waits for the next one, or for its publication; what a killed run leaves behind is gone after that.
-const LIFETIME_SECONDS: u64 = 300;
+const LIFETIME: Duration = Duration::from_secs(300);
+
+/// Age at which the lifetime is renewed. No attempt sends two pieces further apart than the rest of it.
+const RENEWED_AFTER: Duration = Duration::from_secs(60);
 
 /// What the cache is being asked to do, for the errors.
-const DOING: &str = "bringing the document to the cache";
+const DOING: &str = "bringing the document to the cache in pieces of 512 KiB";
 
 /// Writes a document as JSON. The writer has a type, and no `dyn`: JSON is written a few bytes at a time.
 pub type Document = Box<dyn FnOnce(&mut Pieces) -> serde_json::Result<()> + Send>;
-
-/// A document under its staging key.
-#[derive(Debug)]
-pub(super) struct Staged {
-    pub(super) key: String,
-    /// In bytes. The publication compares it: a piece may have expired or been evicted.
-    pub(super) length: usize,
-}
 
 /// A name that no other run has, for the staging keys of one publication.
 pub(super) fn token() -> String {
@@ -37,36 +34,44 @@ pub(super) fn token() -> String {
     format!("{:016x}", RandomState::new().build_hasher().finish())
 }
 
-/// Writes `document` under `key`. The encoding runs beside the sending, at most one piece ahead.
+/// Writes `document` under `key`, and returns its length in bytes. The publication compares it: a piece may have expired or been
+/// evicted. The encoding runs beside the sending, at most one piece ahead.
 pub(super) async fn stage(
     connection: &mut impl ConnectionLike,
-    key: String,
+    key: &str,
     document: Document,
-) -> Result<Staged, CacheError> {
+) -> Result<usize, CacheError> {
     let (mut pieces, encoding) = encode(document);
     let mut length = 0;
+    let mut renewed_at = Instant::now();
     while let Some(piece) = pieces.recv().await {
         // SET for the first: a key of that name can't be continued by accident.
         let is_first = length == 0;
         let mut command = cmd(if is_first { "SET" } else { "APPEND" });
-        command.arg(&key).arg(&piece);
+        command.arg(key).arg(&piece);
         if is_first {
-            command.arg("EX").arg(LIFETIME_SECONDS);
+            command.arg("EX").arg(LIFETIME.as_secs());
         }
         length += piece.len();
         drop(piece);
-        command.exec_async(connection).await.doing(DOING)?;
-        if !is_first {
-            let mut renewed = cmd("EXPIRE");
-            renewed.arg(&key).arg(LIFETIME_SECONDS);
-            renewed.exec_async(connection).await.doing(DOING)?;
+        send(&command, connection).await?;
+        if renewed_at.elapsed() > RENEWED_AFTER {
+            let mut renewal = cmd("EXPIRE");
+            renewal.arg(key).arg(LIFETIME.as_secs());
+            send(&renewal, connection).await?;
+            renewed_at = Instant::now();
         }
     }
     match encoding.await {
-        Ok(Ok(())) => Ok(Staged { key, length }),
+        Ok(Ok(())) => Ok(length),
         Ok(Err(error)) => Err(CacheError::unwritable(&error)),
         Err(error) => Err(CacheError::unwritable(&error)),
     }
+}
+
+/// The piece is a document's content: the server's words about it may repeat it.
+async fn send(command: &Cmd, connection: &mut impl ConnectionLike) -> Result<(), CacheError> {
+    command.exec_async(connection).await.doing_with(Quoting::Code, DOING)
 }
 
 fn encode(document: Document) -> (mpsc::Receiver<Vec<u8>>, JoinHandle<serde_json::Result<()>>) {
@@ -94,12 +99,17 @@ impl io::Write for Pieces {
         self.write_all(bytes).map(|()| bytes.len())
     }
 
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.piece.extend_from_slice(bytes);
-        if self.piece.len() >= PIECE {
+    fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        loop {
+            let room = PIECE.saturating_sub(self.piece.len()).min(bytes.len());
+            let (fits, rest) = bytes.split_at(room);
+            self.piece.extend_from_slice(fits);
+            if rest.is_empty() {
+                return Ok(());
+            }
             self.flush()?;
+            bytes = rest;
         }
-        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {

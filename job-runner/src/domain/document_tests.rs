@@ -17,6 +17,8 @@ use super::{
     statistics::Statistics,
 };
 
+const OWNER: &str = "radar/roraima";
+
 /// The document as readers see it, once the cache has dated it.
 fn published(document: &impl Serialize) -> String {
     let mut text = serde_json::to_string(document).unwrap();
@@ -37,7 +39,7 @@ fn with(rows: &[Row<'_>]) -> Outages {
 
 #[test]
 fn the_map_has_every_item_of_the_contract() {
-    let map = parsed(&MapDocument::new(&with(&[good("42")])));
+    let map = parsed(&MapDocument::new(OWNER, &with(&[good("42")])));
     let expected = json!({
         "publishedAt": "2026-11-23T19:00:01.000000Z",
         "schemaVersion": 1,
@@ -62,7 +64,7 @@ fn the_statistics_have_the_contracts_keys_and_the_richer_set() {
         status_codigo: Some("P".into()),
         ..good("43")
     };
-    let statistics = parsed(&Statistics::new(&with(&[good("42"), centro])));
+    let statistics = parsed(&Statistics::new(OWNER, &with(&[good("42"), centro])));
     assert_eq!(statistics["total_interrupcoes"], 2);
     assert_eq!(statistics["total_ucs_afetadas"], 24);
     assert_eq!(statistics["chi_total"], 50.0);
@@ -114,7 +116,7 @@ fn has_length(value: &Value, length: usize) -> bool {
 #[test]
 fn the_seven_keys_of_the_contract_are_there_with_their_types_with_outages_and_without() {
     for rows in [vec![good("42"), good("43")], vec![good("42")], Vec::new()] {
-        let statistics = parsed(&Statistics::new(&with(&rows)));
+        let statistics = parsed(&Statistics::new(OWNER, &with(&rows)));
         for (key, is_right) in CONTRACT {
             assert!(
                 is_right(&statistics[key]),
@@ -131,7 +133,7 @@ fn geojson_is_valid_and_has_longitude_first() {
         latitude: None,
         ..good("43")
     };
-    let text = published(&FeatureCollection::new(&with(&[good("42"), nowhere])));
+    let text = published(&FeatureCollection::new(OWNER, &with(&[good("42"), nowhere])));
     let geojson::GeoJson::FeatureCollection(collection) = geojson::GeoJson::from_str(&text).unwrap() else {
         panic!("no FeatureCollection")
     };
@@ -147,13 +149,13 @@ fn geojson_is_valid_and_has_longitude_first() {
 #[test]
 fn lesson_09_no_outage_is_a_dated_document() {
     let none = with(&[]);
-    let map = parsed(&MapDocument::new(&none));
+    let map = parsed(&MapDocument::new(OWNER, &none));
     assert_eq!(
         (&map["total"], &map["dataAsOf"]),
         (&json!(0), &json!("2026-11-23T19:00:00.000000Z"))
     );
     assert_eq!(map["interrupcoes"], json!([]));
-    let statistics = parsed(&Statistics::new(&none));
+    let statistics = parsed(&Statistics::new(OWNER, &none));
     assert_eq!(
         (&statistics["total_interrupcoes"], &statistics["chi_total"]),
         (&json!(0), &json!(0.0))
@@ -163,8 +165,8 @@ fn lesson_09_no_outage_is_a_dated_document() {
 
 #[test]
 fn lesson_10_equal_generations_have_equal_content() {
-    let once = published(&MapDocument::new(&with(&[good("1"), good("2")])));
-    let again = published(&MapDocument::new(&with(&[good("1"), good("2")])));
+    let once = published(&MapDocument::new(OWNER, &with(&[good("1"), good("2")])));
+    let again = published(&MapDocument::new(OWNER, &with(&[good("1"), good("2")])));
     assert_eq!(once, again);
 }
 
@@ -184,14 +186,17 @@ fn hostile_text_stays_data() {
             ..good("1")
         };
         let outages = with(&[row]);
-        let map = parsed(&MapDocument::new(&outages));
+        let map = parsed(&MapDocument::new(OWNER, &outages));
         assert_eq!(
             (&map["total"], &map["interrupcoes"][0]["causa"]),
             (&json!(1), &json!(hostile))
         );
-        assert_eq!(parsed(&Statistics::new(&outages))["bairros"][0]["bairro"], hostile);
+        assert_eq!(
+            parsed(&Statistics::new(OWNER, &outages))["bairros"][0]["bairro"],
+            hostile
+        );
         assert!(
-            !published(&MapDocument::new(&outages)).contains('\u{1b}'),
+            !published(&MapDocument::new(OWNER, &outages)).contains('\u{1b}'),
             "escaped on the wire"
         );
     }
@@ -201,8 +206,8 @@ proptest! {
     #[test]
     fn the_documents_of_one_generation_agree(rows in prop::collection::vec(any_row(), 0..60)) {
         let outages = with(&rows);
-        let (map, statistics) = (parsed(&MapDocument::new(&outages)), parsed(&Statistics::new(&outages)));
-        let geojson = published(&FeatureCollection::new(&outages));
+        let (map, statistics) = (parsed(&MapDocument::new(OWNER, &outages)), parsed(&Statistics::new(OWNER, &outages)));
+        let geojson = published(&FeatureCollection::new(OWNER, &outages));
         let items = map["interrupcoes"].as_array().unwrap();
         let sum = |field: &str| items.iter().map(|item| item[field].as_u64().unwrap()).sum::<u64>();
 

@@ -6,39 +6,30 @@
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use crate::domain::{
-    document::{PublishedAt, SCHEMA_VERSION},
+    document::Head,
     map_document::{FIELDS, fields},
     outage::{Outage, Outages},
-    time::Stamp,
 };
 
 /// A FeatureCollection of one generation; what is not GeoJSON's own stands beside as foreign members (RFC 7946, 6.1).
 #[derive(Debug, Serialize)]
 pub struct FeatureCollection<'a> {
-    #[serde(rename = "publishedAt")]
-    published_at: PublishedAt,
+    #[serde(flatten)]
+    head: Head<'a>,
+    total: usize,
     #[serde(rename = "type")]
     kind: &'static str,
-    #[serde(rename = "schemaVersion")]
-    schema_version: u32,
-    generation: i64,
-    #[serde(rename = "dataAsOf")]
-    data_as_of: Stamp,
-    total: usize,
     features: Features<'a>,
 }
 
 impl<'a> FeatureCollection<'a> {
-    /// The collection of what was read.
+    /// The collection of what was read for the policy `owner`.
     #[must_use]
-    pub fn new(outages: &'a Outages) -> Self {
+    pub fn new(owner: &'a str, outages: &'a Outages) -> Self {
         Self {
-            published_at: PublishedAt,
-            kind: "FeatureCollection",
-            schema_version: SCHEMA_VERSION,
-            generation: outages.stamp().micros(),
-            data_as_of: outages.stamp(),
+            head: Head::new(owner, outages.stamp()),
             total: outages.active().len(),
+            kind: "FeatureCollection",
             features: Features(outages.active()),
         }
     }

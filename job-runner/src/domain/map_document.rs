@@ -5,32 +5,27 @@ use chrono_tz::Tz;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use crate::domain::{
-    document::{PublishedAt, SCHEMA_VERSION},
+    document::Head,
     outage::{Outage, Outages},
-    time::{Stamp, hours_and_minutes},
+    time::hours_and_minutes,
 };
 
 /// The map's document of one generation.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MapDocument<'a> {
-    published_at: PublishedAt,
-    schema_version: u32,
-    generation: i64,
-    data_as_of: Stamp,
+    #[serde(flatten)]
+    head: Head<'a>,
     total: usize,
     interrupcoes: Items<'a>,
 }
 
 impl<'a> MapDocument<'a> {
-    /// The document of what was read.
+    /// The document of what was read for the policy `owner`.
     #[must_use]
-    pub fn new(outages: &'a Outages) -> Self {
+    pub fn new(owner: &'a str, outages: &'a Outages) -> Self {
         Self {
-            published_at: PublishedAt,
-            schema_version: SCHEMA_VERSION,
-            generation: outages.stamp().micros(),
-            data_as_of: outages.stamp(),
+            head: Head::new(owner, outages.stamp()),
             total: outages.active().len(),
             interrupcoes: Items(outages.active()),
         }

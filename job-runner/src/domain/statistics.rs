@@ -8,11 +8,10 @@ use std::collections::BTreeMap;
 use serde::{Serialize, Serializer};
 
 use crate::domain::{
-    document::{PublishedAt, SCHEMA_VERSION},
+    document::Head,
     faixa::Faixa,
     outage::{Outage, Outages, chi},
     status::{Status, Tipo},
-    time::Stamp,
 };
 
 /// Key under which outages without an IBGE code are counted.
@@ -21,13 +20,8 @@ pub const MUNICIPIO_UNKNOWN: &str = "NAO_INFORMADO";
 /// The statistics of one generation.
 #[derive(Debug, Serialize)]
 pub struct Statistics<'a> {
-    #[serde(rename = "publishedAt")]
-    published_at: PublishedAt,
-    #[serde(rename = "schemaVersion")]
-    schema_version: u32,
-    generation: i64,
-    #[serde(rename = "dataAsOf")]
-    data_as_of: Stamp,
+    #[serde(flatten)]
+    head: Head<'a>,
     total_interrupcoes: u64,
     total_ucs_afetadas: u64,
     chi_total: f64,
@@ -74,9 +68,9 @@ struct Bairro<'a> {
 }
 
 impl<'a> Statistics<'a> {
-    /// The statistics of what was read.
+    /// The statistics of what was read for the policy `owner`.
     #[must_use]
-    pub fn new(outages: &'a Outages) -> Self {
+    pub fn new(owner: &'a str, outages: &'a Outages) -> Self {
         let mut total = Figures::default();
         let mut faixas = zeros(Faixa::ALL);
         let mut tipos = zeros(Tipo::ALL);
@@ -112,10 +106,7 @@ impl<'a> Statistics<'a> {
             }
         }
         Self {
-            published_at: PublishedAt,
-            schema_version: SCHEMA_VERSION,
-            generation: outages.stamp().micros(),
-            data_as_of: outages.stamp(),
+            head: Head::new(owner, outages.stamp()),
             total_interrupcoes: total.interrupcoes,
             total_ucs_afetadas: total.ucs_afetadas,
             chi_total: chi(total.uc_minutes),

@@ -102,7 +102,9 @@ fn judge(context: &Context, view: Done, documents: &[Seen]) -> Result<Done, Faul
             return Err(Fault::permanent(code::CACHE_KEY_CONFLICT, message));
         }
         let Some(stamp) = stamp_of(document, owner) else {
-            let message = format!("{key} is not there: nothing was published yet, or it expired or was deleted");
+            let message = format!(
+                "{key} is not there: nothing was published yet, or it expired, was deleted, evicted or overwritten"
+            );
             return Err(finding(code::PUBLISHED_DATA_MISSING, message));
         };
         let reading = Reading {

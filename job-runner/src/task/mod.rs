@@ -237,7 +237,7 @@ fn demand_past(what: &str, age_seconds: f64) -> Result<(), Fault> {
     }
     let message = format!(
         "{what} is dated {:.0} s into the future by the database's clock, which must have been set back; the next refreshes mend \
-         the view, and what is published once that moment has passed (or its key that ends in :meta is deleted)",
+         the view, and what is published once that moment has passed (or after HDEL of generation in its key that ends in :meta)",
         -age_seconds
     );
     Err(Fault::transient(code::CLOCK_SET_BACK, message).without_retry())

@@ -16,10 +16,12 @@ pub(super) async fn publish(context: &Context, stop: &Stop, database: &mut impl 
     slot_wait::publish(context, stop, database, Document::Map, encodings).await
 }
 
-fn encodings(outages: &Arc<Outages>) -> [Encoding; 2] {
-    let (map, geojson) = (Arc::clone(outages), Arc::clone(outages));
+fn encodings(owner: &Arc<str>, outages: &Arc<Outages>) -> [Encoding; 2] {
+    let [of_map, of_geojson] = [(); 2].map(|()| (Arc::clone(owner), Arc::clone(outages)));
     [
-        Box::new(move |out: &mut Pieces| serde_json::to_writer(out, &MapDocument::new(&map))),
-        Box::new(move |out: &mut Pieces| serde_json::to_writer(out, &FeatureCollection::new(&geojson))),
+        Box::new(move |out: &mut Pieces| serde_json::to_writer(out, &MapDocument::new(&of_map.0, &of_map.1))),
+        Box::new(move |out: &mut Pieces| {
+            serde_json::to_writer(out, &FeatureCollection::new(&of_geojson.0, &of_geojson.1))
+        }),
     ]
 }

@@ -16,9 +16,9 @@ pub(super) async fn publish(context: &Context, stop: &Stop, database: &mut impl 
     slot_wait::publish(context, stop, database, Document::Statistics, encodings).await
 }
 
-fn encodings(outages: &Arc<Outages>) -> [Encoding; 2] {
+fn encodings(owner: &Arc<str>, outages: &Arc<Outages>) -> [Encoding; 2] {
     [(); 2].map(|()| -> Encoding {
-        let outages = Arc::clone(outages);
-        Box::new(move |out: &mut Pieces| serde_json::to_writer(out, &Statistics::new(&outages)))
+        let (owner, outages) = (Arc::clone(owner), Arc::clone(outages));
+        Box::new(move |out: &mut Pieces| serde_json::to_writer(out, &Statistics::new(&owner, &outages)))
     })
 }

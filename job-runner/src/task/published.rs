@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How a document and its sibling are written.
-pub(super) type Encodings = fn(&Arc<Outages>) -> [Encoding; 2];
+pub(super) type Encodings = fn(&Arc<str>, &Arc<Outages>) -> [Encoding; 2];
 
 /// Publishes what was built from `content`.
 pub(super) async fn publish(
@@ -42,12 +42,18 @@ pub(super) async fn publish(
         doubt: is_too_old.then_some(code::VIEW_TOO_OLD),
         run: &run,
     };
-    let [document, sibling] = encodings(&content.outages);
+    let [document, sibling] = encodings(&owner(context)?.into(), &content.outages);
     let outcome = cache.publish(&request, document, sibling).await?;
     context.notes.borrow_mut().publications.clone_from(&outcome.log);
     if let Some(owner) = &outcome.taken_over_from {
         tracing::warn!(
             "took {} over from policy {owner}, whose data was more than 60 min old",
+            cache.key(which)
+        );
+    }
+    if !outcome.heads_are_read {
+        tracing::warn!(
+            "the cache's user may not run GETRANGE: if the cache evicts {{{}}}:meta, nothing can be published; grant it +getrange",
             cache.key(which)
         );
     }

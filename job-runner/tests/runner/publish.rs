@@ -119,7 +119,7 @@ fn an_area_that_the_operator_defines_names_municipalities_and_bounds_coordinates
 fn the_scripts_calendar_is_the_calendar() {
     let world = World::new();
     let script = include_str!("../../src/publish.lua");
-    let (functions, _) = script.split_once("local clock").unwrap();
+    let (functions, _) = script.split_once("-- Runs a command.").unwrap();
     let script = format!("{functions} return rfc3339(tonumber(ARGV[1]))");
     let mut cache = world.cache();
     // Every 31 hours and some microseconds, from 1970 to 2255: each day of a month, leap years, 2000 and 2100 among them.
@@ -368,8 +368,8 @@ impl Publisher {
         let geojson = Arc::clone(&map);
         let published = self.cache.publish(
             &request,
-            Box::new(move |out| serde_json::to_writer(out, &MapDocument::new(&map))),
-            Box::new(move |out| serde_json::to_writer(out, &FeatureCollection::new(&geojson))),
+            Box::new(move |out| serde_json::to_writer(out, &MapDocument::new("radar/roraima", &map))),
+            Box::new(move |out| serde_json::to_writer(out, &FeatureCollection::new("radar/roraima", &geojson))),
         );
         assert!(self.runtime.block_on(published).unwrap().published);
     }
