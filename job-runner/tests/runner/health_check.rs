@@ -55,9 +55,7 @@ fn lesson_12_old_or_missing_documents_are_not_healthy() {
     let world = published();
     let mut cache = world.cache();
     let old = world.stamp() - 31 * 60_000_000;
-    cache
-        .hset::<_, _, _, ()>("{mapa:estatisticas}:meta", "generation", old)
-        .unwrap();
+    world.set_generation("mapa:estatisticas", old);
     let (error, run) = finding(&world);
     assert_eq!(error.code, "PublishedDataTooOld");
     assert!(error.message.contains("mapa:estatisticas is 31 min old"), "{error:?}");

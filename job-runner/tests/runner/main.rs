@@ -10,6 +10,9 @@
 
 mod encodings;
 mod errors;
+mod cache_limits;
+mod cache_permissions;
+mod eviction;
 mod faults;
 mod grants;
 mod health_check;

@@ -163,11 +163,8 @@ fn lesson_09_a_view_older_than_allowed_is_not_published_silently() {
     // What is published has to be older still: else the run is fenced, and nothing is to be judged.
     let older = world.stamp() - 1_000_000;
     for (task, key) in [(MAP, "mapa:interrupcoes"), (STATISTICS, "mapa:estatisticas")] {
+        world.set_generation(key, older);
         let before = world.document(key);
-        world
-            .cache()
-            .hset::<_, _, _, ()>(format!("{{{key}}}:meta"), "generation", older)
-            .unwrap();
         let error = too_old(task, "a").failure(2);
         assert_eq!(error.code, "ViewTooOld", "{error:?}");
         assert!(error.message.contains("refresh-mv-portal"), "{error:?}");

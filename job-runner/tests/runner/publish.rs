@@ -190,10 +190,8 @@ fn i14_an_older_generation_never_replaces_a_newer_one() {
     world.succeed(MAP);
     let mut cache = world.cache();
     let newer = world.stamp() + 2_500_000;
-    cache
-        .hset::<_, _, _, ()>("{mapa:interrupcoes}:meta", "generation", newer)
-        .unwrap();
-    cache.set::<_, _, ()>("mapa:interrupcoes", "the newer one").unwrap();
+    world.set_generation("mapa:interrupcoes", newer);
+    let before = world.document("mapa:interrupcoes");
     let run = world.runner(MAP).run();
     let fenced = run.success();
     assert_eq!(
@@ -202,12 +200,15 @@ fn i14_an_older_generation_never_replaces_a_newer_one() {
         "with the winner's date"
     );
     assert!(fenced.age_seconds >= 0.0);
-    assert_eq!(cache.get::<_, String>("mapa:interrupcoes").unwrap(), "the newer one");
+    assert_eq!(world.document("mapa:interrupcoes"), before);
 
+    cache.set::<_, _, ()>("mapa:interrupcoes", "something else").unwrap();
+    let overwritten = world.runner(MAP).run().failure(1);
     cache.del::<_, ()>("mapa:interrupcoes").unwrap();
-    let error = world.runner(MAP).run().failure(1);
+    let deleted = world.runner(MAP).run().failure(1);
     assert_eq!(
-        error.code, "PublishedDataMissing",
+        [overwritten.code, deleted.code],
+        ["PublishedDataMissing"; 2],
         "meta remembers: no claim that something is published, and nothing older"
     );
 }
@@ -232,9 +233,7 @@ fn another_owners_living_document_is_left_alone_and_a_dead_one_is_taken_over() {
     assert_eq!(owner(&mut cache), "radar/roraima");
 
     let old = world.stamp() - 61 * 60_000_000;
-    cache
-        .hset::<_, _, _, ()>("{mapa:interrupcoes}:meta", "generation", old)
-        .unwrap();
+    world.set_generation("mapa:interrupcoes", old);
     let run = world.runner(MAP).env("MAPA_POLICY_NAME", "boa-vista").run();
     assert!(run.stderr.contains("radar/roraima"), "said: {}", run.stderr);
     assert_eq!(

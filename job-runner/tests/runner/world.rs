@@ -145,6 +145,27 @@ impl Site {
         self.secret("cache", &keys);
     }
 
+    /// Makes the document `key`, its sibling and meta look built from the view's content of `generation`.
+    pub fn set_generation(&self, key: &str, generation: i64) {
+        let mut cache = self.cache();
+        for key in [
+            key.to_owned(),
+            format!("{{{key}}}:geojson"),
+            format!("{{{key}}}:last_good"),
+        ] {
+            let Some(text) = cache.get::<_, Option<String>>(&key).unwrap() else {
+                continue;
+            };
+            let (before, rest) = text.split_once("\"generation\":").unwrap();
+            let (_, after) = rest.split_once(',').unwrap();
+            let text = format!("{before}\"generation\":{generation},{after}");
+            let mut set = redis::cmd("SET");
+            set.arg(key).arg(text).arg("KEEPTTL").exec(&mut cache).unwrap();
+        }
+        let meta = format!("{{{key}}}:meta");
+        cache.hset::<_, _, _, ()>(meta, "generation", generation).unwrap();
+    }
+
     pub fn document(&self, key: &str) -> Option<Value> {
         let text: Option<String> = self.cache().get(key).unwrap();
         text.map(|text| serde_json::from_str(&text).unwrap())
