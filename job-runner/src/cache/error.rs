@@ -192,9 +192,15 @@ fn classify(error: &RedisError, quoting: Quoting, doing: &str) -> CacheError {
             },
         };
     };
+    let words = error.detail().unwrap_or_default();
     // A server's first word is its code only where it looks like one.
-    let code = if is_code(code) { code } else { "ERR" };
-    let words = without_arguments(error.detail().unwrap_or_default());
+    let whole = format!("{code} {words}");
+    let (code, words) = if is_code(code) {
+        (code, words)
+    } else {
+        ("ERR", whole.as_str())
+    };
+    let words = without_arguments(words);
     if let Some(missing) = Permission::missing(code, words) {
         return missing.error(doing);
     }
@@ -243,7 +249,7 @@ fn without_arguments(words: &str) -> &str {
                 .is_some_and(|before| before.ends_with(char::is_alphanumeric))
         };
         let Some((at, quote)) = rest.match_indices(['\'', '"', '`']).find(opens) else {
-            return words.trim_end();
+            return words.trim_end_matches([' ', ',']);
         };
         let quoted = rest.get(at + 1..).and_then(|from| from.split_once('\''));
         match quoted {
@@ -334,6 +340,8 @@ fn is_certificate_refused(error: &RedisError) -> bool {
 mod tests {
     use std::io;
 
+    use mapa_refresh_crds::status::MAX_ERROR_MESSAGE;
+
     use super::*;
 
     fn of_server(line: &str) -> CacheError {
@@ -374,16 +382,18 @@ mod tests {
             ),
             ("NOAUTH Authentication required.", Permanent, "CredentialsRejected"),
             (
-                "NOPERM this user has no permissions to run the 'eval' command",
-                Permanent,
-                "NOPERM",
-            ),
-            (
                 "WRONGTYPE Operation against a key holding the wrong kind of value",
                 Permanent,
                 "WRONGTYPE",
             ),
             ("ERR unknown command 'EVAL'", Permanent, "ERR"),
+            ("ERR Protocol error: invalid bulk length", Permanent, "ERR"),
+            (
+                "ERR string exceeds maximum allowed size (proto-max-bulk-len)",
+                Permanent,
+                "ERR",
+            ),
+            ("ERR max request size exceeded. Limit: 1048576 bytes", Permanent, "ERR"),
             ("SOMETHING new", Transient, "SOMETHING"),
         ] {
             let error = of_server(line);
@@ -393,6 +403,123 @@ mod tests {
                 "{line}: {}",
                 error.message
             );
+        }
+    }
+
+    #[test]
+    fn every_wording_of_a_missing_permission_names_what_to_grant() {
+        const KEYS: &str = "grant ~PREFIX:* and ~{PREFIX:*";
+        for (line, remedy) in [
+            // Redis 6
+            (
+                "NOPERM this user has no permissions to run the 'set' command or its subcommand",
+                "may not run SET: grant +set;",
+            ),
+            (
+                "ERR RENAME: The user executing the script can't run this command or subcommand",
+                "may not run RENAME: grant +rename;",
+            ),
+            (
+                "NOPERM this user has no permissions to access one of the keys used as arguments",
+                KEYS,
+            ),
+            (
+                "ERR HSET: The user executing the script can't access at least one of the keys mentioned in the command arguments",
+                KEYS,
+            ),
+            // Redis 7.0
+            (
+                "NOPERM this user has no permissions to run the 'eval' command",
+                "grant +eval;",
+            ),
+            (
+                "NOPERM this user has no permissions to run the 'cluster|slots' command",
+                "grant +cluster|slots;",
+            ),
+            // From Redis 7.2 on, and Valkey
+            (
+                "NOPERM User mapa has no permissions to run the 'role' command",
+                "may not run ROLE: grant +role;",
+            ),
+            (
+                "ERR HSET: ACL failure in script: User mapa has no permissions to run the 'hset' command",
+                "may not run HSET: grant +hset;",
+            ),
+            ("NOPERM No permissions to access a key", KEYS),
+            ("ERR LPUSH: ACL failure in script: No permissions to access a key", KEYS),
+            (
+                "NOPERM User mapa has no permissions to access the '{mapa:interrupcoes}:log' key",
+                KEYS,
+            ),
+            // Our script's own, and one that nobody knows.
+            (
+                "NOPERM GETRANGE: whose document is there can not be read",
+                "grant +getrange;",
+            ),
+            ("NOPERM not today", "grant what the README's ACL has, +ping"),
+        ] {
+            let error = of_server(line);
+            assert_eq!(
+                (error.class, error.code.as_ref()),
+                (FaultClass::Permanent, "NOPERM"),
+                "{line}"
+            );
+            assert!(error.message.contains(remedy), "{line}: {}", error.message);
+        }
+    }
+
+    #[test]
+    fn the_remedy_of_a_missing_command_survives_the_cut_and_is_the_readmes() {
+        let readme = include_str!("../../../README.md");
+        assert!(readme.contains(&format!("-@all {COMMANDS}\n")), "{COMMANDS}");
+        for command in COMMANDS.split_whitespace().filter_map(|right| right.strip_prefix('+')) {
+            let line = format!("-NOPERM this user has no permissions to run the '{command}' command\r\n");
+            let error = redis::parse_redis_value(line.as_bytes()).and_then(redis::Value::extract_error);
+            let error = classify(
+                &error.unwrap_err(),
+                Quoting::Code,
+                "bringing the document to the cache in pieces of 512 KiB",
+            );
+            let message = Fault::from(error).message;
+            assert!(message.len() <= MAX_ERROR_MESSAGE, "{message}");
+        }
+    }
+
+    #[test]
+    fn nothing_that_a_server_repeats_of_arguments_is_quoted() {
+        for (line, quoted) in [
+            (
+                "ERR unknown command 'SET', with args beginning with: 'mapa:x' '{\"publishedAt\":\"c4n4ry' ",
+                "ERR unknown command 'SET';",
+            ),
+            (
+                "ERR unknown command `SET`, with args beginning with: `c4n4ry`, ",
+                "ERR unknown command;",
+            ),
+            ("ERR Wrong value \"c4n4ry\" for 'set' command", "ERR Wrong value;"),
+            (
+                "ERR 'maxmemory' can't hold 'Dona c4n4ry' for you",
+                "ERR 'maxmemory' can't hold;",
+            ),
+            (
+                "OOM command not allowed when used memory > 'maxmemory'.",
+                "OOM command not allowed when used memory > 'maxmemory'.;",
+            ),
+            (
+                "READONLY You can't write against a read only replica.",
+                "READONLY You can't write against a read only replica.;",
+            ),
+            ("Dona c4n4ry", "ERR Dona c4n4ry;"),
+        ] {
+            let error = redis::parse_redis_value(format!("-{line}\r\n").as_bytes())
+                .and_then(redis::Value::extract_error)
+                .unwrap_err();
+            let message = |quoting| classify(&error, quoting, "publishing").message;
+            let words = message(Quoting::Words) + ";";
+            assert!(words.contains(quoted), "{line}: {words}");
+            assert!(!words.contains("c4n4ry") || line.starts_with("Dona"), "{words}");
+            let code = message(Quoting::Code);
+            assert!(!code.contains("c4n4ry") && !code.contains("allowed when"), "{code}");
         }
     }
 

@@ -124,3 +124,40 @@ impl io::Write for Pieces {
             .map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn no_piece_is_larger_than_a_provider_takes_however_it_is_written() {
+        let texts = [
+            vec![b'a'; 3],
+            vec![b'b'; 5 * PIECE / 2],
+            vec![b'c'; PIECE],
+            Vec::new(),
+            vec![b'd'; 1],
+        ];
+        let whole = texts.concat();
+        let (mut pieces, encoding) = encode(Box::new(move |out| {
+            texts
+                .iter()
+                .try_for_each(|text| out.write_all(text))
+                .map_err(serde_json::Error::io)
+        }));
+        let mut received = Vec::new();
+        while let Some(piece) = pieces.recv().await {
+            assert!((1..=PIECE).contains(&piece.len()), "{}", piece.len());
+            received.push(piece);
+        }
+        encoding.await.unwrap().unwrap();
+        assert_eq!(
+            received.len(),
+            whole.len().div_ceil(PIECE),
+            "and none is smaller than it need be"
+        );
+        assert!(received.concat() == whole);
+    }
+}

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    document::{PUBLISHED_AT, PUBLISHED_AT_OFFSET},
+    document::{HEAD_BYTES, Identity, PUBLISHED_AT, PUBLISHED_AT_OFFSET},
     faixa::Faixa,
     geojson::FeatureCollection,
     map_document::MapDocument,
@@ -43,6 +43,7 @@ fn the_map_has_every_item_of_the_contract() {
     let expected = json!({
         "publishedAt": "2026-11-23T19:00:01.000000Z",
         "schemaVersion": 1,
+        "owner": OWNER,
         "generation": 1_795_460_400_000_000_u64,
         "dataAsOf": "2026-11-23T19:00:00.000000Z",
         "total": 1,
@@ -161,6 +162,64 @@ fn lesson_09_no_outage_is_a_dated_document() {
         (&json!(0), &json!(0.0))
     );
     assert_eq!(statistics["por_municipio"], json!({}));
+}
+
+#[test]
+fn the_beginning_of_each_document_says_whose_it_is_and_how_new_whatever_its_rows_say() {
+    // The longest names that Kubernetes allows.
+    let owner = format!("{}/{}", "n".repeat(63), "p".repeat(253));
+    let hostile = || Some(Cow::from("\"owner\":\"x/y\",\"generation\":9,\"dataAsOf\":\""));
+    let row = Row {
+        bairro: hostile(),
+        causa: hostile(),
+        ..good("1")
+    };
+    for outages in [with(&[]), with(&[row])] {
+        let documents = [
+            published(&MapDocument::new(&owner, &outages)),
+            published(&FeatureCollection::new(&owner, &outages)),
+            published(&Statistics::new(&owner, &outages)),
+        ];
+        for document in documents {
+            let beginning = &document.as_bytes()[..HEAD_BYTES.min(document.len())];
+            let expected = Identity {
+                generation: outages.stamp().micros(),
+                owner: Some(owner.clone()),
+            };
+            assert_eq!(Identity::read(beginning), Some(expected), "{document}");
+            let head = document.split(['[', '{']).nth(1).unwrap();
+            assert!(head.len() < HEAD_BYTES - 256, "{head}");
+            // What the cache's script looks for.
+            let (_, behind) = head.split_once("\"dataAsOf\":\"").unwrap();
+            let total = behind.split(',').nth(1).unwrap();
+            assert!(total.starts_with("\"total") && head.contains(&format!("\"owner\":\"{owner}\",\"generation\":")));
+        }
+    }
+}
+
+#[test]
+fn what_is_none_of_our_documents_has_no_identity() {
+    for text in [
+        "",
+        "{",
+        "{}",
+        "x",
+        "[]",
+        "{\"generation\":1}",
+        "{\"publishedAt\":\"",
+        "{\"publishedAt\":\"2026\",\"generation\":\"1\",\"x\":[]}",
+        "{\"publishedAt\":\"2026\",\"x\":{\"generation\":1}}",
+        "{\"publishedAt\":\"2026\",\"generation\":99999999999999999999,\"x\":[]}",
+        "{\"publishedAt\":\"\u{fffd},,,,{[",
+    ] {
+        assert_eq!(Identity::read(text.as_bytes()), None, "{text}");
+    }
+    let earlier = b"{\"publishedAt\":\"2026\",\"schemaVersion\":1,\"generation\":7,\"dataAsOf\":\"2026\",\"total\":0,\"interrupcoes\":[]}";
+    let identity = Identity {
+        generation: 7,
+        owner: None,
+    };
+    assert_eq!(Identity::read(earlier), Some(identity));
 }
 
 #[test]
