@@ -34,7 +34,7 @@ fn documents_reach_a_cache_that_takes_only_requests_of_less_than_a_mebibyte() {
     configure(&world, "client-query-buffer-limit", "1mb");
     assert_eq!(world.succeed(MAP).kind, SuccessKind::Published);
     let length: usize = world.cache().strlen("mapa:interrupcoes").unwrap();
-    assert!(length > 4 << 20, "larger than any request by far: {length}");
+    assert!(length > 3 << 20, "larger than any request by far: {length}");
 }
 
 #[test]

@@ -222,6 +222,51 @@ fn the_cache_user_of_the_readme_serves_behind_sentinels_once_it_may_ask_for_the_
 }
 
 #[test]
+fn the_cache_user_of_the_readme_serves_a_redis_cluster_once_it_may_ask_for_the_slots() {
+    let world = refreshed();
+    let nodes = cluster(|_| Vec::new());
+    for (node, _) in &nodes {
+        world.make_the_readmes_cache_user(&mut connect(node));
+        let mut acl = redis::cmd("ACL");
+        acl.arg(&["SETUSER", "mapa-refresh", "+cluster"])
+            .exec(&mut connect(node))
+            .unwrap();
+    }
+    world.use_the_readmes_cache_user(&format!("redis+cluster://127.0.0.1:{}", nodes[0].1));
+    for task in [MAP, STATISTICS, MAP, STATISTICS, "health-check"] {
+        world.succeed(task);
+    }
+
+    let before = published(&nodes);
+    for (node, _) in &nodes {
+        let mut acl = redis::cmd("ACL");
+        acl.arg(&["SETUSER", "mapa-refresh", "-rename"])
+            .exec(&mut connect(node))
+            .unwrap();
+    }
+    for task in [MAP, STATISTICS] {
+        let error = world.runner(task).run().failure(2);
+        assert_eq!(error.code, "NOPERM", "{error:?}");
+        assert!(error.message.contains("grant +rename;"), "{error:?}");
+    }
+    assert_eq!(published(&nodes), before);
+}
+
+/// Every key of a cluster with its content, as Redis writes it to disk.
+fn published(nodes: &[(Redis, u16)]) -> Vec<(String, Vec<u8>)> {
+    let mut all = Vec::new();
+    for (node, _) in nodes {
+        let mut node = connect(node);
+        for key in node.keys::<_, Vec<String>>("*").unwrap() {
+            let content = redis::cmd("DUMP").arg(&key).query(&mut node).unwrap();
+            all.push((key, content));
+        }
+    }
+    all.sort();
+    all
+}
+
+#[test]
 fn a_redis_cluster_keeps_the_keys_of_a_task_in_one_slot() {
     let world = refreshed();
     let nodes = cluster(|_| Vec::new());

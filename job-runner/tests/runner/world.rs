@@ -122,8 +122,8 @@ impl Site {
         connection
     }
 
-    /// Makes the cache's user that the README defines, and has the Secret log in as that one.
-    pub fn use_the_readmes_cache_user(&self, cache_url: &str) {
+    /// Makes the cache's user that the README defines.
+    pub fn make_the_readmes_cache_user(&self, cache: &mut redis::Connection) {
         let readme = include_str!("../../../README.md");
         let line = readme
             .lines()
@@ -133,10 +133,12 @@ impl Site {
             .split_whitespace()
             .skip(1)
             .map(|word| word.replace("PASSWORD", CACHE_PASSWORD));
-        redis::cmd("ACL")
-            .arg(words.collect::<Vec<_>>())
-            .exec(&mut self.cache())
-            .unwrap();
+        redis::cmd("ACL").arg(words.collect::<Vec<_>>()).exec(cache).unwrap();
+    }
+
+    /// Makes that user, and has the Secret log in as that one.
+    pub fn use_the_readmes_cache_user(&self, cache_url: &str) {
+        self.make_the_readmes_cache_user(&mut self.cache());
         let keys = [
             ("url", cache_url),
             ("username", "mapa-refresh"),
