@@ -150,6 +150,7 @@ local function publish()
     local is_there = kinds[1] ~= 'none'
     if can_read_heads then
       is_there = document and document.generation >= generation
+      published = document and document.generation or published
     end
     run('UNLINK', KEYS[5], KEYS[6])
     return outcome(is_there and 'fenced' or 'missing', published, previous, log)

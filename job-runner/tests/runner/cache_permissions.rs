@@ -184,6 +184,29 @@ fn f33_a_replacement_that_fails_half_way_is_taken_back() {
 }
 
 #[test]
+fn lesson_09_a_doubt_that_cannot_be_written_down_changes_nothing() {
+    let world = refreshed();
+    for (task, document) in PUBLISHERS {
+        world.succeed(task);
+        world.sql("UPDATE radar.mapa_refresh_stamp SET refreshed_at = now() - interval '61 s'");
+        world.set_generation(document, world.stamp() - 1_000_000);
+        let before = everything(&world);
+        for command in ["hset", "expire", "unlink"] {
+            acl(&world, &[&format!("-{command}")]);
+            let run = world.runner(task).env("MAPA_MAX_DATA_AGE_MINUTES", "1").run();
+            let error = run.failure(2);
+            assert_eq!(error.code, "NOPERM", "{error:?}");
+            assert!(error.message.contains(&format!("grant +{command};")), "{error:?}");
+            assert!(everything(&world) == before, "without {command}");
+            acl(&world, &[&format!("+{command}")]);
+        }
+        let run = world.runner(task).env("MAPA_MAX_DATA_AGE_MINUTES", "1").run();
+        assert_eq!(run.failure(2).code, "ViewTooOld");
+        world.succeed(VIEW);
+    }
+}
+
+#[test]
 fn a_health_check_without_permission_names_the_command() {
     let world = refreshed();
     for task in [MAP, STATISTICS] {
