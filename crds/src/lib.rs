@@ -9,12 +9,14 @@
 //! - [`area`]: bounding box and municipalities, built in or from the operator's configuration.
 //! - [`runner_env`]: the environment by which the operator configures a run.
 //! - [`labels`]: label and annotation keys, names and their limits.
+//! - [`secret_keys`]: names of the keys of the Secrets that a policy names.
 
 pub mod area;
 pub mod labels;
 pub mod policy;
 pub mod report;
 pub mod runner_env;
+pub mod secret_keys;
 pub mod status;
 
 pub use policy::{MapaRefreshPolicy, MapaRefreshPolicySpec};

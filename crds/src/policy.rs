@@ -166,7 +166,8 @@ pub struct Database {
     pub kind: DatabaseKind,
 
     /// Secret in the policy's namespace with the keys `url` (`oracle://host:1521/SERVICE` or `postgres://host:5432/db`),
-    /// `username`, `password` and, optionally, `ca.crt`. The operator never reads it: it is mounted into the runner's pod.
+    /// `username`, `password` and, optionally, `ca.crt`; for a client certificate `tls.crt` and `tls.key`, then without `password` where the
+    /// server asks for none. Oracle has a wallet instead of these three. The operator never reads it: it is mounted into the runner's pod.
     pub secret_ref: SecretReference,
 
     /// The materialized view, `[SCHEMA.]NAME`.
@@ -271,7 +272,7 @@ columns! {
 #[serde(rename_all = "camelCase")]
 pub struct Cache {
     /// Secret in the policy's namespace with the key `url` (`redis://`, `redis+sentinel://` or `redis+cluster://`; `rediss` for TLS) and, optionally, `username`,
-    /// `password` and `ca.crt`.
+    /// `password`, `ca.crt`, for a client certificate `tls.crt` and `tls.key`, and for Sentinels `sentinel-username` and `sentinel-password`.
     pub secret_ref: SecretReference,
 
     /// Prefix of the keys: `<prefix>:interrupcoes`, `<prefix>:estatisticas` and their siblings. Two policies that share a

@@ -1,6 +1,6 @@
 //! Why an attempt failed: one type in which every module's error ends, with all that the report needs.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, cmp::Reverse, fmt};
 
 use mapa_refresh_crds::report::{FaultClass, RunError, clean, code};
 use secrecy::{ExposeSecret, SecretString};
@@ -72,10 +72,22 @@ impl Fault {
     /// Replaces every password in the message: a server's own words are quoted in it, and may repeat what it was sent.
     #[must_use]
     pub fn without(mut self, passwords: &[SecretString]) -> Self {
-        for password in passwords {
+        // The message is clean of control characters: what is looked for has to be, too.
+        let mut passwords: Vec<String> = passwords
+            .iter()
+            .map(|password| {
+                let mut password = password.expose_secret().to_owned();
+                clean(&mut password, MAX_MESSAGE);
+                password
+            })
             // One to three characters are found in any text: replacing them would tell more than it hides.
-            if password.expose_secret().len() >= 4 && self.message.contains(password.expose_secret()) {
-                self.message = self.message.replace(password.expose_secret(), "***");
+            .filter(|password| password.len() >= 4)
+            .collect();
+        // Of a password that begins like another one, the rest would stay.
+        passwords.sort_by_key(|password| Reverse(password.len()));
+        for password in passwords {
+            if self.message.contains(&password) {
+                self.message = self.message.replace(&password, "***");
             }
         }
         self
@@ -107,5 +119,12 @@ mod tests {
         let fault = Fault::transient("08006", "said \u{1b}[31mpassword=c4n4ry!\u{1b}[0m\nand left")
             .without(&["c4n4ry!".to_owned().into(), String::new().into()]);
         assert_eq!(fault.message, "said  [31mpassword=*** [0m and left");
+    }
+
+    #[test]
+    fn a_password_that_holds_another_one_is_replaced_as_a_whole() {
+        let passwords = ["c4n4", "c4n4ry-new", "two\nlines"].map(|password| password.to_owned().into());
+        let fault = Fault::transient("08006", "tried c4n4ry-new, c4n4 and two\nlines").without(&passwords);
+        assert_eq!(fault.message, "tried ***, *** and ***");
     }
 }

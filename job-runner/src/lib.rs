@@ -7,14 +7,17 @@
 //! - [`args`], [`settings`], [`secret`]: what a run is told, and what of it can't be used.
 //! - [`task`]: what one attempt of each task does; [`retry`] and [`stop`] bound the attempts.
 //! - [`domain`]: pure, from rows to documents.
+//! - [`host`], [`dial`], [`tls`]: what both stores share of their urls and connections.
 //! - [`database`], [`cache`]: the stores. [`fault`]: why something failed, as the report says it.
 
 pub mod args;
 pub mod cache;
 pub mod database;
+pub mod dial;
 pub mod domain;
 pub mod exit;
 pub mod fault;
+pub mod host;
 pub mod report;
 pub mod retry;
 pub mod secret;

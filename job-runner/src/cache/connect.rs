@@ -2,52 +2,67 @@
 
 use std::{fmt, path::Path, time::Duration};
 
-use mapa_refresh_crds::report::{FaultClass, code};
+use mapa_refresh_crds::{
+    report::{FaultClass, code},
+    secret_keys as keys,
+};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline,
-    RedisConnectionInfo, RedisFuture, TlsCertificates, TlsMode, Value,
+    AsyncConnectionConfig, ClientTlsConfig, Cmd, Pipeline, RedisConnectionInfo, RedisFuture, TlsCertificates, TlsMode,
+    Value,
     aio::{ConnectionLike, MultiplexedConnection},
     cluster::ClusterClientBuilder,
     cluster_async::ClusterConnection,
     cmd,
-    sentinel::{SentinelClientBuilder, SentinelServerType},
+    io::tcp::TcpSettings,
 };
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::timeout;
+use tokio::time::Instant;
 
 use super::{
     Cache,
     error::{CacheError, Doing},
+    login,
+    stream::{self, Tls},
 };
 use crate::{
-    secret::{Scheme, Secret, SecretError, Store},
-    tls,
+    dial::{self, Address, Reason},
+    host::{self, HostPort, Parts},
+    secret::{BLANKS_AROUND, Scheme, Secret, SecretError, Store, has_blanks_around},
+    tls::{self, Identity},
 };
 
 /// What the url should look like.
 const SCHEME: Scheme = "redis://host:6379, redis+sentinel://host:26379,host:26379/PRIMARY or redis+cluster://host:6379,host:6379 \
                         (rediss instead of redis for TLS)";
 
-/// How long a connection may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may take, whatever the number of servers that are tried.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long one node of a cluster may take, once another has answered.
+const NODE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long an answer may take. A hundred megabytes take a second.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Ports where the url names none.
+/// So much earlier than a Sentinel's share of the time ends the primary's, for the message to name the primary.
+const MARGIN: Duration = Duration::from_millis(50);
+
+/// Port of a server where the url names none.
+const PORT: u16 = 6_379;
+
+/// Port of a Sentinel where the url names none.
 const SENTINEL_PORT: u16 = 26_379;
 
 /// Where to connect, and how.
 #[derive(Debug)]
 pub struct Target {
     topology: Topology,
-    nodes: Vec<ConnectionAddr>,
+    hosts: Vec<HostPort>,
+    tls: Option<Tls>,
     certificates: Option<TlsCertificates>,
-    username: Option<String>,
-    password: Option<SecretString>,
+    login: Login,
+    sentinel_login: Login,
     database: i64,
-    sentinel_username: Option<String>,
-    sentinel_password: Option<SecretString>,
     passwords: Vec<SecretString>,
 }
 
@@ -57,8 +72,15 @@ enum Topology {
     Single,
     /// The primary of this name, as the Sentinels know it.
     Sentinel(String),
-    /// A cluster, of which the nodes are some.
+    /// A cluster, of which the hosts are some.
     Cluster,
+}
+
+/// By what to log in; without a password not at all.
+#[derive(Clone, Debug, Default)]
+struct Login {
+    username: Option<String>,
+    password: Option<SecretString>,
 }
 
 /// A connection to the server that takes writes for our keys.
@@ -108,68 +130,79 @@ impl Target {
     ///
     /// # Errors
     /// When a key of it is missing or malformed.
-    pub fn new(secret: Secret, dir: &Path, ca_bundle: Option<&Path>) -> Result<Self, SecretError> {
+    pub fn new(mut secret: Secret, dir: &Path, ca_bundle: Option<&Path>) -> Result<Self, SecretError> {
         let wrong = |key: &str, problem: &dyn fmt::Display| SecretError::new(Store::Cache, dir, key, problem, SCHEME);
-        let url = Url::parse(secret.url.expose_secret()).map_err(|problem| wrong("url", &problem))?;
-        // The library's own words could quote the url.
-        let infos = url
-            .nodes
-            .iter()
-            .map(|node| node.as_str().into_connection_info())
-            .collect::<Result<Vec<ConnectionInfo>, _>>()
-            .map_err(|_| wrong("url", &"is malformed"))?;
-        let given = infos
-            .first()
-            .map(|info| info.redis_settings().clone())
-            .unwrap_or_default();
-        let is_tcp =
-            |info: &ConnectionInfo| matches!(info.addr(), ConnectionAddr::TcpTls { .. } | ConnectionAddr::Tcp(..));
-        if infos.is_empty() || !infos.iter().all(is_tcp) {
-            return Err(wrong("url", &"names no host"));
+        let complete = |problem: &dyn fmt::Display| SecretError::complete(Store::Cache, dir, keys::URL, problem);
+        let Url {
+            topology,
+            is_tls,
+            parts,
+            database,
+        } = Url::parse(secret.url.expose_secret()).map_err(|problem| match problem {
+            Problem::Form(problem) => wrong(keys::URL, &problem),
+            Problem::Host(problem @ host::Problem::NoHost) => wrong(keys::URL, &problem),
+            Problem::Host(problem) => complete(&problem),
+        })?;
+        let identity = secret
+            .client
+            .take()
+            .map(|pem| Identity::new(Store::Cache, dir, pem))
+            .transpose()?;
+        if !is_tls && identity.is_some() {
+            return Err(complete(
+                &"asks for no TLS, and a client certificate is shown over TLS only: write rediss instead of redis, or drop the keys tls.crt and tls.key",
+            ));
         }
-        let mut passwords: Vec<SecretString> = given
-            .password()
-            .map(|password| SecretString::from(password.to_owned()))
-            .into_iter()
-            .collect();
-        passwords.extend(secret.password.clone());
-        let certificates = if url.is_tls {
-            tls::install_provider();
-            let root_cert = match (secret.ca, ca_bundle) {
-                (Some(pem), _) => {
-                    tls::authorities(&pem).map_err(|error| wrong("ca.crt", &error))?;
-                    Some(pem)
-                }
-                (None, Some(bundle)) => Some(tls::bundle(Store::Cache, bundle)?.pem),
-                (None, None) => None,
+        if !is_tls && secret.ca.is_some() {
+            tracing::warn!(
+                "the url of the cache's Secret asks for no TLS (rediss instead of redis): its key ca.crt is ignored"
+            );
+        }
+        let (tls, certificates) = if is_tls {
+            let authorities = tls::authorities(Store::Cache, dir, &secret, ca_bundle)?;
+            let client =
+                tls::client(authorities.roots, identity.as_ref()).map_err(|error| wrong(keys::TLS_CERT, &error))?;
+            let certificates = TlsCertificates {
+                client_tls: identity
+                    .as_ref()
+                    .map(Identity::pem)
+                    .map(|(client_cert, client_key)| ClientTlsConfig {
+                        client_cert,
+                        client_key,
+                    }),
+                root_cert: authorities.pem,
             };
-            Some(TlsCertificates {
-                client_tls: None,
-                root_cert,
-            })
+            (Some(Tls::new(client, identity.is_some())), Some(certificates))
         } else {
-            None
+            (None, None)
         };
-        if url.topology == Topology::Cluster && given.db() != 0 {
-            return Err(wrong("url", &"names a database, and a Redis Cluster has only one"));
-        }
-        let password = passwords
-            .last()
-            .cloned()
-            .filter(|password| !password.expose_secret().is_empty());
-        passwords.extend(secret.sentinel_password.clone());
+        let userinfo = parts.userinfo;
+        let login = Login {
+            username: secret.username.or(Some(userinfo.user)).filter(|user| !user.is_empty()),
+            password: secret.password.clone().or_else(|| userinfo.password.clone()),
+        };
+        let sentinel_login = Login {
+            username: secret.sentinel_username,
+            password: secret.sentinel_password.clone(),
+        };
+        let mut passwords: Vec<SecretString> = [
+            userinfo.written_password,
+            userinfo.password,
+            secret.password,
+            secret.sentinel_password,
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        passwords.extend(identity.iter().flat_map(Identity::secrets));
         Ok(Self {
-            nodes: infos.into_iter().map(|info| info.addr().clone()).collect(),
-            database: url.database.unwrap_or_else(|| given.db()),
-            topology: url.topology,
+            topology,
+            hosts: parts.hosts,
+            tls,
             certificates,
-            username: secret
-                .username
-                .or_else(|| given.username().map(str::to_owned))
-                .filter(|name| !name.is_empty()),
-            password,
-            sentinel_username: secret.sentinel_username,
-            sentinel_password: secret.sentinel_password,
+            login,
+            sentinel_login,
+            database,
             passwords,
         })
     }
@@ -180,215 +213,300 @@ impl Target {
         &self.passwords
     }
 
-    /// Connects, and logs in when the Secret has a password. Keys begin with `prefix`.
+    /// Connects, and logs in when the Secret has a password, within an attempt of `limit`. Keys begin with `prefix`.
     ///
     /// # Errors
-    /// When the server can't be reached within five seconds, or refuses.
-    pub async fn connect(&self, prefix: &str) -> Result<Cache, CacheError> {
-        let doing = format!("connecting to {}", self.place());
-        let connecting = async {
-            match &self.topology {
-                Topology::Cluster => self.cluster(&doing).await,
-                Topology::Single => self.log_in(self.client(&doing)?, &doing).await,
-                Topology::Sentinel(primary) => {
-                    let client = self.primary(primary, &doing).await?;
-                    self.log_in(client, &doing).await
-                }
-            }
-        };
-        // One limit around all: of several Sentinels or nodes each may be silent.
-        let connection = timeout(2 * CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| {
-            Err(CacheError {
-                class: FaultClass::Transient,
-                code: code::CACHE_UNREACHABLE.into(),
-                message: format!("{doing}: no answer within {} s", 2 * CONNECT_TIMEOUT.as_secs()),
-            })
-        })?;
+    /// When no server can be reached within ten seconds, or it refuses.
+    pub async fn connect(&self, prefix: &str, limit: Duration) -> Result<Cache, CacheError> {
+        let connection = match &self.topology {
+            Topology::Single => self.single(limit).await,
+            Topology::Sentinel(primary) => self.primary(primary, limit).await,
+            Topology::Cluster => self.cluster(limit).await,
+        }?;
         Ok(Cache {
             connection,
             prefix: prefix.to_owned(),
         })
     }
 
-    fn client(&self, doing: &str) -> Result<Client, CacheError> {
-        let node = self
-            .nodes
-            .first()
-            .cloned()
-            .unwrap_or(ConnectionAddr::Tcp(String::new(), 0));
-        // We log in ourselves: the library's error would not say why the server refused.
-        let info = node.into_connection_info().doing(doing)?;
-        let info = info.set_redis_settings(RedisConnectionInfo::default().set_skip_set_lib_name());
-        match &self.certificates {
-            Some(certificates) => Client::build_with_tls(info, certificates.clone()),
-            None => Client::open(info),
+    async fn single(&self, limit: Duration) -> Result<Connection, CacheError> {
+        let connected = dial::first(&self.hosts, CONNECT_TIMEOUT, limit, async |address| {
+            self.server(address).await
+        });
+        match connected.await {
+            Ok(connection) => Ok(Connection::Single(connection)),
+            Err(unreached) => Err(self.error(unreached.into_reason(), "")),
         }
-        .doing(doing)
     }
 
-    /// The primary that the Sentinels name now.
-    async fn primary(&self, name: &str, doing: &str) -> Result<Client, CacheError> {
-        let mut builder =
-            SentinelClientBuilder::new(self.nodes.clone(), name, SentinelServerType::Master).doing(doing)?;
-        if let Some(certificates) = &self.certificates {
-            builder = builder
-                .set_client_to_sentinel_tls_mode(TlsMode::Secure)
-                .set_client_to_sentinel_certificates(certificates.clone())
-                .set_client_to_redis_tls_mode(TlsMode::Secure)
-                .set_client_to_redis_certificates(certificates.clone());
+    /// The primary that one of the Sentinels names now.
+    async fn primary(&self, name: &str, limit: Duration) -> Result<Connection, CacheError> {
+        let connected = dial::first(&self.hosts, CONNECT_TIMEOUT, limit, async |address| {
+            self.primary_of(name, address).await
+        });
+        match connected.await {
+            Ok(connection) => Ok(Connection::Single(connection)),
+            Err(unreached) => Err(self.error(
+                unreached.into_reason(),
+                &format!(", Sentinels, for the primary {name:?}"),
+            )),
         }
-        // The library asks the server itself whether it is the primary, and has to log in for that.
-        if let Some(password) = &self.password {
-            builder = builder.set_client_to_redis_password(password.expose_secret());
-            if let Some(username) = &self.username {
-                builder = builder.set_client_to_redis_username(username);
-            }
-        }
-        if let Some(password) = &self.sentinel_password {
-            builder = builder.set_client_to_sentinel_password(password.expose_secret());
-            if let Some(username) = &self.sentinel_username {
-                builder = builder.set_client_to_sentinel_username(username);
-            }
-        }
-        let mut sentinels = builder.build().doing(doing)?;
-        sentinels
-            .async_get_client()
+    }
+
+    /// The primary that the Sentinel at `address` names. It is asked itself, for a Sentinel that was cut off names an old one.
+    async fn primary_of(&self, name: &str, address: Address<'_>) -> Result<MultiplexedConnection, Reason> {
+        let mut sentinel = self.open(address, &self.sentinel_login).await.map_err(of_sentinel)?;
+        let named: Option<(String, u16)> = cmd("SENTINEL")
+            .arg("GET-MASTER-ADDR-BY-NAME")
+            .arg(name)
+            .query_async(&mut sentinel)
             .await
-            .doing(&format!("{doing}, Sentinels, for the primary {name:?}"))
-            .map_err(|mut error| {
-                if error.code == code::CREDENTIALS_REJECTED {
-                    error.message += "; Sentinels that ask for a password have keys of their own there: sentinel-username, sentinel-password";
-                }
-                error
-            })
-    }
-
-    async fn log_in(&self, client: Client, doing: &str) -> Result<Connection, CacheError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(RESPONSE_TIMEOUT));
-        let mut connection = client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
-            .doing(doing)?;
-        if let Some(password) = &self.password {
-            let mut auth = cmd("AUTH");
-            if let Some(username) = &self.username {
-                auth.arg(username);
+            .map_err(|error| of_sentinel(login::reason(error)))?;
+        let Some((host, port)) = named else {
+            return Err(Reason {
+                remedy: "check the name at the end of the url".into(),
+                ..Reason::unreachable(format!("it knows no primary {name:?}"))
+            });
+        };
+        let primary = [HostPort { host, port }];
+        let left = address
+            .ends
+            .saturating_duration_since(Instant::now())
+            .saturating_sub(MARGIN);
+        let connected = dial::first(&primary, left, left, async |address| {
+            let mut connection = self.server(address).await?;
+            let role: Value = cmd("ROLE").query_async(&mut connection).await.map_err(login::reason)?;
+            if is_primary(&role) {
+                Ok(connection)
+            } else {
+                Err(Reason {
+                    remedy: "a failover may be under way".into(),
+                    ..Reason::unreachable("it is a replica")
+                })
             }
-            auth.arg(password.expose_secret());
-            auth.exec_async(&mut connection).await.doing("logging in")?;
-        } else {
-            // A server that asks for a password says so clearly to a small command only.
-            cmd("PING").exec_async(&mut connection).await.doing(doing)?;
-        }
-        if self.database != 0 {
-            cmd("SELECT")
-                .arg(self.database)
-                .exec_async(&mut connection)
-                .await
-                .doing("choosing the database")?;
-        }
-        Ok(Connection::Single(connection))
+        });
+        connected.await.map_err(|unreached| {
+            let reason = unreached.into_reason();
+            Reason {
+                what: format!("its primary {}: {}", host::place(&primary), reason.what),
+                ..reason
+            }
+        })
     }
 
-    async fn cluster(&self, doing: &str) -> Result<Connection, CacheError> {
-        let mut builder = ClusterClientBuilder::new(self.nodes.clone())
-            .connection_timeout(CONNECT_TIMEOUT)
+    /// One node that answers leads to the others. The library tells less of why one does not.
+    async fn cluster(&self, limit: Duration) -> Result<Connection, CacheError> {
+        let began = Instant::now();
+        let answering = dial::first(&self.hosts, CONNECT_TIMEOUT, limit, async |address| {
+            self.open(address, &self.login).await?;
+            Ok(address.host.clone())
+        });
+        let node = answering
+            .await
+            .map_err(|unreached| self.error(unreached.into_reason(), ""))?;
+        let doing = format!("connecting to the cluster by {node}");
+        let scheme = if self.tls.is_some() { "rediss" } else { "redis" };
+        let mut builder = ClusterClientBuilder::new([format!("{scheme}://{node}")])
+            .connection_timeout(NODE_TIMEOUT)
             .response_timeout(RESPONSE_TIMEOUT)
+            .tcp_settings(
+                TcpSettings::default()
+                    .set_nodelay(true)
+                    .set_keepalive(dial::keepalive()),
+            )
             // The run tries again as the policy says.
             .retries(2);
-        if let Some(password) = &self.password {
+        if let Some(password) = &self.login.password {
             builder = builder.password(password.expose_secret());
-            if let Some(username) = &self.username {
+            if let Some(username) = &self.login.username {
                 builder = builder.username(username);
             }
         }
         if let Some(certificates) = &self.certificates {
             builder = builder.tls(TlsMode::Secure).certs(certificates.clone());
         }
-        let connection = builder
-            .build()
-            .doing(doing)?
-            .get_async_connection()
+        let client = builder.build().doing(&doing)?;
+        let left = (CONNECT_TIMEOUT + NODE_TIMEOUT).saturating_sub(began.elapsed());
+        match tokio::time::timeout(left, client.get_async_connection()).await {
+            Ok(connected) => Ok(Connection::Cluster(Box::new(connected.doing(&doing)?))),
+            Err(_) => Err(CacheError {
+                class: FaultClass::Transient,
+                code: code::CACHE_UNREACHABLE.into(),
+                message: format!(
+                    "{doing}: no answer of other nodes within {} s; can the pod reach the addresses that CLUSTER SLOTS names?",
+                    left.as_secs()
+                ),
+            }),
+        }
+    }
+
+    /// A connection to the server at `address`, logged in, with the url's database chosen.
+    async fn server(&self, address: Address<'_>) -> Result<MultiplexedConnection, Reason> {
+        let mut connection = self.open(address, &self.login).await?;
+        if self.database != 0 {
+            cmd("SELECT")
+                .arg(self.database)
+                .exec_async(&mut connection)
+                .await
+                .map_err(|error| {
+                    let reason = login::reason(error);
+                    Reason {
+                        what: format!("choosing the database: {}", reason.what),
+                        ..reason
+                    }
+                })?;
+        }
+        Ok(connection)
+    }
+
+    /// A connection to the server at `address`, logged in.
+    async fn open(&self, address: Address<'_>, login: &Login) -> Result<MultiplexedConnection, Reason> {
+        let has_certificate = self.tls.as_ref().is_some_and(|tls| tls.has_certificate);
+        let (stream, seen) = stream::open(address, self.tls.as_ref())
             .await
-            .doing(doing)?;
-        Ok(Connection::Cluster(Box::new(connection)))
+            .map_err(|error| stream::reason(&error, has_certificate))?;
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(RESPONSE_TIMEOUT));
+        let info = RedisConnectionInfo::default().set_skip_set_lib_name();
+        let judged = |error| seen.reason(has_certificate).unwrap_or_else(|| login::reason(error));
+        let (mut connection, driver) = MultiplexedConnection::new_with_config(&info, stream, config)
+            .await
+            .map_err(judged)?;
+        tokio::spawn(driver);
+        // We log in ourselves: the library's error would not say why the server refused.
+        let first = match &login.password {
+            Some(password) => {
+                let mut auth = cmd("AUTH");
+                if let Some(username) = &login.username {
+                    auth.arg(username);
+                }
+                auth.arg(password.expose_secret());
+                auth
+            }
+            // A server that asks for a password says so clearly to a small command only.
+            None => cmd("PING"),
+        };
+        first.exec_async(&mut connection).await.map_err(judged)?;
+        Ok(connection)
+    }
+
+    fn error(&self, reason: Reason, whose: &str) -> CacheError {
+        let mut message = format!("connecting to {}{whose}: {}", self.place(), reason.sentence());
+        let code = reason.code.unwrap_or(code::CACHE_UNREACHABLE.into());
+        let passwords = [&self.login.password, &self.sentinel_login.password];
+        if code == code::CREDENTIALS_REJECTED && passwords.into_iter().flatten().any(has_blanks_around) {
+            message = format!("{message}; {BLANKS_AROUND}");
+        }
+        CacheError {
+            class: reason.class,
+            code,
+            message,
+        }
     }
 
     fn place(&self) -> String {
-        let nodes: Vec<String> = self.nodes.iter().map(ToString::to_string).collect();
-        nodes.join(",")
+        host::place(&self.hosts)
     }
 }
 
-/// A url, taken apart as far as the library does not know its form.
-struct Url {
+/// The same reason, of a Sentinel: it has a password of its own, and knows commands of its own.
+fn of_sentinel(reason: Reason) -> Reason {
+    match reason.code.as_deref() {
+        Some(code::CREDENTIALS_REJECTED) => Reason {
+            remedy: "check sentinel-username and sentinel-password in the cache's Secret: Sentinels that ask for a password have those of their own".into(),
+            ..reason
+        },
+        Some("ERR") => Reason {
+            remedy: "is it a Sentinel? the url of a single server begins with redis://".into(),
+            ..reason
+        },
+        _ => reason,
+    }
+}
+
+/// Whether a server's answer to ROLE is that of a primary.
+fn is_primary(role: &Value) -> bool {
+    let first = match role {
+        Value::Array(parts) => parts.first(),
+        _ => None,
+    };
+    matches!(first, Some(Value::BulkString(name)) if name == b"master")
+}
+
+/// A url, taken apart.
+struct Url<'a> {
     topology: Topology,
     is_tls: bool,
-    /// One url per node, as the library reads them.
-    nodes: Vec<String>,
-    /// Number of the database, where it is not part of the nodes' urls.
-    database: Option<i64>,
+    parts: Parts<'a>,
+    database: i64,
 }
 
-impl Url {
-    fn parse(url: &str) -> Result<Self, &'static str> {
-        let (scheme, rest) = url.split_once("://").ok_or("has no scheme")?;
-        if url.contains('#') {
-            return Err("has a fragment");
-        }
-        let is_tls = scheme.starts_with("rediss");
-        let plain = if is_tls { "rediss" } else { "redis" };
-        let one = |topology, database, nodes| {
-            Ok(Self {
-                topology,
-                is_tls,
-                nodes,
-                database,
-            })
+/// Why a url can't be used. Its text never quotes the url.
+enum Problem {
+    /// It has not the form of one.
+    Form(&'static str),
+    /// Its hosts, or user and password.
+    Host(host::Problem),
+}
+
+impl<'a> Url<'a> {
+    fn parse(url: &'a str) -> Result<Self, Problem> {
+        let (scheme, rest) = url.split_once("://").ok_or(Problem::Form("has no scheme"))?;
+        let port = match scheme {
+            "redis" | "rediss" | "redis+cluster" | "rediss+cluster" => PORT,
+            "redis+sentinel" | "rediss+sentinel" => SENTINEL_PORT,
+            _ => {
+                return Err(Problem::Form(
+                    "does not begin with redis://, rediss://, redis+sentinel:// or redis+cluster://",
+                ));
+            }
         };
-        match scheme {
-            "redis" | "rediss" => one(Topology::Single, None, vec![url.to_owned()]),
-            "redis+sentinel" | "rediss+sentinel" => {
-                let (authority, path) = rest.split_once('/').ok_or("names no primary")?;
-                let (primary, database) = path.split_once('/').map_or((path, None), |(name, db)| (name, Some(db)));
-                if primary.is_empty() {
-                    return Err("names no primary");
-                }
-                let database = match database.filter(|database| !database.is_empty()) {
-                    Some(database) => database.parse().map_err(|_| "names a database that is no number")?,
-                    None => 0,
-                };
-                let nodes = nodes(plain, authority, Some(SENTINEL_PORT));
-                one(Topology::Sentinel(primary.to_owned()), Some(database), nodes)
-            }
-            "redis+cluster" | "rediss+cluster" => {
-                let nodes = nodes(plain, rest, None);
-                one(Topology::Cluster, None, nodes)
-            }
-            _ => Err("does not begin with redis://, rediss://, redis+sentinel:// or redis+cluster://"),
+        let parts = host::parts(rest, port).map_err(Problem::Host)?;
+        // The version of the protocol is ours to choose.
+        let is_known = |parameter: &str| parameter.is_empty() || parameter.starts_with("protocol=");
+        if !parts.query.unwrap_or_default().split('&').all(is_known) {
+            return Err(Problem::Form(
+                "has parameters after a ?, which are not known here; a ? of a password is written %3F",
+            ));
         }
-    }
-}
-
-/// Each host of `authority` with its user and password. `port` is for hosts that name none.
-fn nodes(scheme: &str, authority: &str, port: Option<u16>) -> Vec<String> {
-    let (user, hosts) = authority
-        .rsplit_once('@')
-        .map_or(("", authority), |(user, hosts)| (user, hosts));
-    let at = if user.is_empty() { "" } else { "@" };
-    let has_port = |host: &str| {
-        host.rsplit_once(':')
-            .is_some_and(|(_, port)| port.parse::<u16>().is_ok())
-    };
-    hosts
-        .split(',')
-        .map(|host| match port.filter(|_| !has_port(host)) {
-            Some(port) => format!("{scheme}://{user}{at}{host}:{port}"),
-            None => format!("{scheme}://{user}{at}{host}"),
+        let path = parts.path.unwrap_or_default();
+        let (topology, database) = if scheme.ends_with("+sentinel") {
+            let (primary, database) = path.split_once('/').unwrap_or((path, ""));
+            if primary.is_empty() {
+                return Err(Problem::Form("names no primary"));
+            }
+            if !host::is_name(primary) {
+                return Err(Problem::Form(
+                    "has a malformed name of a primary (letters, digits, dots and hyphens)",
+                ));
+            }
+            (Topology::Sentinel(primary.to_owned()), database)
+        } else if scheme.ends_with("+cluster") {
+            (Topology::Cluster, path)
+        } else {
+            (Topology::Single, path)
+        };
+        let database = match database {
+            "" => 0,
+            number => number
+                .parse::<u32>()
+                .map_err(|_| Problem::Form("names a database that is no number"))?
+                .into(),
+        };
+        if topology == Topology::Cluster && database != 0 {
+            return Err(Problem::Form("names a database, and a Redis Cluster has only one"));
+        }
+        if topology == Topology::Single && parts.hosts.len() > 1 {
+            return Err(Problem::Form(
+                "names several hosts, and does not say whether they are Sentinels or nodes of a cluster",
+            ));
+        }
+        Ok(Self {
+            topology,
+            is_tls: scheme.starts_with("rediss"),
+            parts,
+            database,
         })
-        .collect()
+    }
 }
 
 #[cfg(test)]
@@ -410,6 +528,7 @@ mod tests {
         let read = |url: &str| {
             let target = target(url).unwrap();
             let password = target
+                .login
                 .password
                 .as_ref()
                 .map(|password| password.expose_secret().to_owned());
@@ -437,8 +556,8 @@ mod tests {
             )
         );
         assert_eq!(
-            read("redis+cluster://a:1,b"),
-            ("a:1,b:6379".into(), Topology::Cluster, 0, None, false)
+            read("redis+cluster://a:1,[::1]/?protocol=resp3"),
+            ("a:1,[::1]:6379".into(), Topology::Cluster, 0, None, false)
         );
     }
 
@@ -449,9 +568,13 @@ mod tests {
             ("http://h", "does not begin with redis://"),
             ("redis+sentinel://a:26379", "names no primary"),
             ("redis+sentinel://a:26379/", "names no primary"),
+            ("redis+sentinel://a/m m", "malformed name of a primary"),
             ("redis+sentinel://a/m/x", "no number"),
+            ("redis://a/-1", "no number"),
+            ("redis://a,b", "several hosts"),
+            ("redis://a?x=y", "parameters after a ?"),
             ("redis+cluster://a/2", "names a database"),
-            ("redis+cluster://", "is malformed"),
+            ("redis+cluster://", "names no host"),
         ] {
             let error = target(url).unwrap_err().to_string();
             assert!(
@@ -461,12 +584,50 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_host_that_is_none_is_refused_with_the_escape() {
+        for scheme in ["redis", "rediss+sentinel", "redis+cluster"] {
+            for (rest, expected) in [
+                (":c4n4@ry@h/m", "more than one @"),
+                (":c4n4/ry@h/m", "%2F for /"),
+                (":c4n4?ry@h/m", "%3F for ?"),
+                (":c4n4%ry@h/m", "%25"),
+                ("::1:6379/m", "write [::1]"),
+                ("a,h:c4n4/m", "malformed port"),
+            ] {
+                let error = target(&format!("{scheme}://{rest}")).unwrap_err().to_string();
+                assert!(error.contains(expected) && !error.contains("c4n4"), "{rest}: {error}");
+                assert!(error.len() <= 320 - "cache: ".len(), "{} bytes: {error}", error.len());
+            }
+        }
+    }
+
+    #[test]
+    fn empty_keys_do_not_beat_the_credentials_of_the_url() {
+        let dir = tempfile::tempdir().unwrap();
+        for (key, value) in [("url", "redis://u:p@h"), ("username", "\n"), ("password", "")] {
+            fs::write(dir.path().join(key), value).unwrap();
+        }
+        let login = Target::from_secret(dir.path(), None).unwrap().login;
+        assert_eq!(login.username.as_deref(), Some("u"));
+        assert_eq!(login.password.unwrap().expose_secret(), "p");
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(512))]
         #[test]
-        fn no_url_panics_or_is_quoted_with_its_password(scheme in "rediss?(\\+(sentinel|cluster))?", rest in "[ -~]{0,40}|[a-z0-9:@/?&=%\\[\\],.]{0,40}") {
-            if let Err(error) = target(&format!("{scheme}://u:c4n4ry@{rest}")) {
-                prop_assert!(!error.to_string().contains("c4n4ry"), "{}", error);
+        fn no_url_panics_or_shows_a_piece_of_its_password(
+            scheme in "rediss?(\\+(sentinel|cluster))?",
+            canary in r"[A-Z0-9]{4}[-@/:#?%,\[\]&= .A-Z0-9]{0,12}",
+            user in "[a-z]{0,3}",
+            rest in r"h:5432/m|h,i:1/m/2|[-a-z0-9:@/?&=%\[\],.]{0,20}",
+        ) {
+            let text = match target(&format!("{scheme}://{user}:{canary}@{rest}")) {
+                Ok(target) => format!("{} {:?}", target.place(), target.topology),
+                Err(error) => error.to_string().replace(SCHEME, ""),
+            };
+            for piece in crate::host::pieces(&canary) {
+                prop_assert!(!text.contains(piece), "{:?} of {:?} is in {}", piece, canary, text);
             }
         }
     }

@@ -3,7 +3,9 @@
 mod connect;
 mod error;
 mod keys;
+mod login;
 mod staging;
+mod stream;
 
 use mapa_refresh_crds::{
     policy::Plausibility,

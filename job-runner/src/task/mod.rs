@@ -224,7 +224,8 @@ async fn connect_cache(context: &Context) -> Result<cache::Cache, Fault> {
     let settings = &context.settings.cache;
     let target = cache::Target::from_secret(&settings.secret_dir, settings.ca_bundle.as_deref()).map_err(incomplete)?;
     context.passwords.borrow_mut().extend_from_slice(target.passwords());
-    Ok(target.connect(&settings.key_prefix).await?)
+    let limit = context.settings.retry.attempt_timeout;
+    Ok(target.connect(&settings.key_prefix, limit).await?)
 }
 
 /// That `what` does not lie in the future by the database's clock, `age_seconds` being its age: such data would look fresh for

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use mapa_refresh_crds::report::code;
 use oracle::{Connection, Connector, InitParams};
 use secrecy::ExposeSecret;
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
@@ -12,9 +13,12 @@ use super::{
     sql::Statements,
     target::Target,
 };
-use crate::database::{
-    DatabaseError,
-    name::{ColumnNames, ViewName},
+use crate::{
+    database::{
+        DatabaseError,
+        name::{ColumnNames, ViewName},
+    },
+    secret::BLANKS_AROUND,
 };
 
 /// How long a connection may take, whatever the url says: the call itself can't be stopped.
@@ -49,7 +53,7 @@ impl Target {
             Ok(connection)
         });
         let connection = match timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(Ok(connected)) => connected?,
+            Ok(Ok(connected)) => connected.map_err(|error| self.with_hint(error))?,
             // The thread was lost: it can't have been anything but the end of the process.
             Ok(Err(_)) | Err(_) => return Err(silent(&place, CONNECT_TIMEOUT.as_secs())),
         };
@@ -61,6 +65,14 @@ impl Target {
             view: view.to_string(),
             is_located: false,
         })
+    }
+
+    /// The same error; of rejected credentials with what nobody sees of the password.
+    fn with_hint(&self, mut error: DatabaseError) -> DatabaseError {
+        if error.code == code::CREDENTIALS_REJECTED && self.has_blanks() {
+            error.message = format!("{}; {BLANKS_AROUND}", error.message);
+        }
+        error
     }
 
     fn connector(&self) -> Connector {

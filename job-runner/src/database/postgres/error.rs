@@ -214,7 +214,7 @@ fn function_in(context: &str) -> Option<String> {
 }
 
 /// The driver's own errors have kinds, but hides them: only their texts tell.
-fn without_sqlstate(error: &tokio_postgres::Error) -> (FaultClass, &'static str) {
+pub(super) fn without_sqlstate(error: &tokio_postgres::Error) -> (FaultClass, &'static str) {
     match error.to_string().as_str() {
         "invalid configuration" | "invalid connection string" => (FaultClass::Permanent, code::SECRET_INCOMPLETE),
         "authentication error" => (FaultClass::Permanent, code::CREDENTIALS_REJECTED),
@@ -234,7 +234,7 @@ fn is_certificate_refused(error: &tokio_postgres::Error) -> bool {
     text.contains("certificate") || text.contains("server does not support TLS")
 }
 
-fn with_causes(error: &tokio_postgres::Error) -> String {
+pub(super) fn with_causes(error: &tokio_postgres::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

@@ -7,6 +7,7 @@
 mod connect;
 pub mod encoding;
 mod error;
+mod login;
 mod sql;
 
 use std::time::Duration;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::{StreamExt, stream};
 
 use kube::api::Request;
+use mapa_refresh_crds::secret_keys as keys;
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::check::Check;
@@ -117,14 +118,14 @@ fn subject(named: &Named) -> String {
     format!("Secret {}/{} ({})", named.namespace, named.name, named.store.as_str())
 }
 
-/// `keys` are the names of the Secret's keys, absent when there is no such Secret.
-fn judge(named: &Named, keys: Option<&BTreeSet<String>>) -> Check {
+/// `present` are the names of the Secret's keys, absent when there is no such Secret.
+fn judge(named: &Named, present: Option<&BTreeSet<String>>) -> Check {
     let subject = subject(named);
     let wanted: &[&str] = match named.store {
-        Store::Database => &["url", "username", "password"],
-        Store::Cache => &["url"],
+        Store::Database => &[keys::URL, keys::USERNAME, keys::PASSWORD],
+        Store::Cache => &[keys::URL],
     };
-    let Some(keys) = keys else {
+    let Some(present) = present else {
         return Check::failed(
             &subject,
             "does not exist",
@@ -140,7 +141,8 @@ fn judge(named: &Named, keys: Option<&BTreeSet<String>>) -> Check {
             ),
         );
     };
-    if !keys.contains("url") {
+    let has = |key: &str| present.contains(key);
+    if !has(keys::URL) {
         return Check::failed(
             &subject,
             "has no key url",
@@ -150,10 +152,25 @@ fn judge(named: &Named, keys: Option<&BTreeSet<String>>) -> Check {
             ),
         );
     }
-    let missing: Vec<&str> = wanted.iter().copied().filter(|key| !keys.contains(*key)).collect();
+    for (key, other) in [(keys::TLS_CERT, keys::TLS_KEY), (keys::TLS_KEY, keys::TLS_CERT)] {
+        if has(key) && !has(other) {
+            return Check::failed(
+                &subject,
+                format!("has the key {key} and no key {other}"),
+                "add the other one, or drop both: a client certificate needs its key",
+            );
+        }
+    }
+    // A client certificate may log in without a password.
+    let is_dispensable = |key: &str| key == keys::PASSWORD && has(keys::TLS_CERT);
+    let missing: Vec<&str> = wanted
+        .iter()
+        .copied()
+        .filter(|key| !has(key) && !is_dispensable(key))
+        .collect();
     if missing.is_empty() {
-        let present: Vec<&str> = keys.iter().map(String::as_str).collect();
-        return Check::passed(&subject, format!("has the keys {}", present.join(", ")));
+        let names: Vec<&str> = present.iter().map(String::as_str).collect();
+        return Check::passed(&subject, format!("has the keys {}", names.join(", ")));
     }
     Check::warning(
         &subject,
@@ -191,6 +208,18 @@ mod tests {
         );
         assert_eq!(verdict(Store::Cache, Some(&["url"])), Verdict::Passed);
         assert_eq!(verdict(Store::Cache, Some(&[])), Verdict::Failed);
+    }
+
+    #[test]
+    fn a_client_certificate_needs_its_key_and_may_stand_for_a_password() {
+        for store in [Store::Database, Store::Cache] {
+            for half in ["tls.crt", "tls.key"] {
+                let keys = ["url", "username", "password", half];
+                assert_eq!(verdict(store, Some(&keys)), Verdict::Failed, "{half}");
+            }
+            let keys = ["url", "username", "tls.crt", "tls.key"];
+            assert_eq!(verdict(store, Some(&keys)), Verdict::Passed);
+        }
     }
 
     #[test]
