@@ -23,6 +23,11 @@ pub const REDIS: &[Program] = &[Program {
     path: "/usr/bin/redis-server",
     package: "redis-server",
 }];
+/// What a pooler before PostgreSQL needs.
+pub const PGBOUNCER: &[Program] = &[Program {
+    path: "/usr/sbin/pgbouncer",
+    package: "pgbouncer",
+}];
 /// What a node needs.
 pub const NODE: &[Program] = &[
     Program {

@@ -13,6 +13,7 @@ mod errors;
 mod cache_limits;
 mod cache_permissions;
 mod eviction;
+mod connections;
 mod faults;
 mod grants;
 mod health_check;

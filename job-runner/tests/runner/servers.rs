@@ -152,6 +152,13 @@ impl Postgres {
         psql
     }
 
+    /// Replaces who may log in, and how, over TCP; the superuser's socket stays open.
+    pub fn set_hba(&self, lines: &str) {
+        let file = self.folder.path().join("data/pg_hba.conf");
+        fs::write(file, format!("local all all trust\n{lines}\n")).unwrap();
+        self.sql("postgres", "SELECT pg_reload_conf()");
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
@@ -167,6 +174,80 @@ impl Drop for Postgres {
         self.stall(false);
         signal_group("QUIT", self.server.id());
         let _ = self.server.wait();
+    }
+}
+
+/// A pooler before a PostgreSQL.
+pub struct PgBouncer {
+    server: Child,
+    port: u16,
+    _folder: TempDir,
+}
+
+impl PgBouncer {
+    /// Serves `database` of the server at `port` to the user with `password`.
+    pub fn start(database: &str, port: u16, user: &str, password: &str) -> Self {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| packages::ensure(packages::PGBOUNCER).unwrap());
+        let folder = tempfile::Builder::new().prefix("runner-pgbouncer-").tempdir().unwrap();
+        let (config, users) = (folder.path().join("pgbouncer.ini"), folder.path().join("users.txt"));
+        let listen = free_port();
+        let text = format!(
+            "[databases]\n{database} = host=127.0.0.1 port={port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {listen}\n\
+             unix_socket_dir =\nauth_type = scram-sha-256\nauth_file = {}\npool_mode = session\n",
+            users.display()
+        );
+        fs::write(&config, text).unwrap();
+        fs::write(&users, format!("\"{user}\" \"{password}\"\n")).unwrap();
+        if is_root() {
+            // PgBouncer refuses root, too.
+            Command::new("chown")
+                .arg("-R")
+                .arg("postgres")
+                .arg(folder.path())
+                .status()
+                .unwrap();
+        }
+        let server = as_owner("/usr/sbin/pgbouncer")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let pooler = Self {
+            server,
+            port: listen,
+            _folder: folder,
+        };
+        wait_until("PgBouncer listens", || {
+            TcpStream::connect(("127.0.0.1", listen)).is_ok()
+        });
+        pooler
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl Drop for PgBouncer {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// A host that takes connections and never answers, as one behind a firewall that drops packets looks to a login.
+pub struct Silent(TcpListener);
+
+impl Silent {
+    pub fn start() -> Self {
+        Self(TcpListener::bind("127.0.0.1:0").unwrap())
+    }
+
+    pub fn port(&self) -> u16 {
+        self.0.local_addr().unwrap().port()
     }
 }
 

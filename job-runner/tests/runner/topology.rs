@@ -4,8 +4,8 @@ use mapa_refresh_crds::report::SuccessKind;
 use redis::Commands;
 
 use crate::{
-    servers::{Redis, free_port, wait_until},
-    tls::{cache_is_verified, certificates, redis_arguments},
+    servers::{Redis, Silent, free_port, wait_until},
+    tls::{Authority, Kind, cache_is_verified, certificates, demanding_redis_arguments, redis_arguments},
     world::{CACHE_PASSWORD, World},
 };
 
@@ -164,6 +164,83 @@ fn every_node_of_a_cluster_is_verified_against_the_secrets_authority() {
     let nodes = cluster(|port| redis_arguments(dir.path(), port));
     let url = format!("rediss+cluster://localhost:{},localhost:{}", nodes[0].1, nodes[1].1);
     cache_is_verified(&world, &url, &ca);
+}
+
+#[test]
+fn a_silent_first_sentinel_or_node_leaves_time_for_the_second() {
+    let world = refreshed();
+    let silent = Silent::start();
+    let sentinel = Redis::sentinel("mapa", world.redis.port(), CACHE_PASSWORD, "");
+    let sentinels = format!(
+        "redis+sentinel://127.0.0.1:{},127.0.0.1:{}/mapa",
+        silent.port(),
+        sentinel.port()
+    );
+    let nodes = cluster(|_| Vec::new());
+    let cluster = format!("redis+cluster://127.0.0.1:{},127.0.0.1:{}", silent.port(), nodes[1].1);
+    for url in [sentinels, cluster] {
+        world.secret("cache", &[("url", &url), ("password", CACHE_PASSWORD)]);
+        let run = world.runner(MAP).env("MAPA_ATTEMPT_TIMEOUT_SECONDS", "8").run();
+        assert_eq!((run.code(), run.report.attempts.len()), (0, 1), "{run:?}");
+    }
+
+    // The primary that the Sentinel names does not answer: it is the one that is named.
+    let lost = Redis::sentinel("lost", silent.port(), CACHE_PASSWORD, "");
+    let url = format!("redis+sentinel://127.0.0.1:{}/lost", lost.port());
+    world.secret("cache", &[("url", &url), ("password", CACHE_PASSWORD)]);
+    let error = world.runner(MAP).run().failure(1);
+    let said = format!("its primary 127.0.0.1:{}: no answer", silent.port());
+    assert!(error.message.contains(&said), "{error:?}");
+
+    // A server that is no Sentinel.
+    let url = format!("redis+sentinel://127.0.0.1:{}/mapa", world.redis.port());
+    let keys = [
+        ("url", url.as_str()),
+        ("password", CACHE_PASSWORD),
+        ("sentinel-password", CACHE_PASSWORD),
+    ];
+    world.secret("cache", &keys);
+    let error = world.runner(MAP).run().failure(2);
+    assert!(error.message.contains("is it a Sentinel?"), "{error:?}");
+}
+
+#[test]
+fn sentinels_and_nodes_that_ask_for_client_certificates_get_one() {
+    let world = refreshed();
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    authority.write(dir.path(), &["localhost", "127.0.0.1"], &Kind::Server);
+    let (certificate, key) = authority.issue(&[], &Kind::Client("mapa"));
+    let (primary_port, sentinel_port) = (free_port(), free_port());
+    let tls = demanding_redis_arguments(dir.path(), primary_port);
+    let mut arguments = vec!["--requirepass", CACHE_PASSWORD];
+    arguments.extend(tls.iter().map(String::as_str));
+    let _primary = Redis::start(&arguments);
+    let settings: Vec<String> = demanding_redis_arguments(dir.path(), sentinel_port)
+        .chunks(2)
+        .map(|pair| format!("{} {}", pair[0].trim_start_matches('-'), pair[1]))
+        .collect();
+    let settings = format!("{}\ntls-replication yes", settings.join("\n"));
+    let _sentinel = Redis::sentinel("mapa", primary_port, CACHE_PASSWORD, &settings);
+    let nodes = cluster(|port| demanding_redis_arguments(dir.path(), port));
+    for url in [
+        format!("rediss+sentinel://localhost:{sentinel_port}/mapa"),
+        format!("rediss+cluster://localhost:{}", nodes[0].1),
+    ] {
+        let keys = [
+            ("url", url.as_str()),
+            ("password", CACHE_PASSWORD),
+            ("ca.crt", &authority.pem),
+        ];
+        let client = [("tls.crt", certificate.as_str()), ("tls.key", &key)];
+        world.secret("cache", &[&keys[..], &client].concat());
+        world.succeed(MAP);
+        world.secret("cache", &keys);
+        let run = world.runner(MAP).env("MAPA_MAX_RETRIES", "3").run();
+        let error = run.failure(2);
+        assert_eq!(run.report.attempts.len(), 1, "{error:?}");
+        assert!(error.message.contains("add the keys tls.crt and tls.key"), "{error:?}");
+    }
 }
 
 #[test]
