@@ -2,6 +2,7 @@
 
 use std::{fmt, path::Path, time::Duration};
 
+use futures::FutureExt;
 use mapa_refresh_crds::{
     report::{FaultClass, code},
     secret_keys as keys,
@@ -219,9 +220,10 @@ impl Target {
     /// When no server can be reached within ten seconds, or it refuses.
     pub async fn connect(&self, prefix: &str, limit: Duration) -> Result<Cache, CacheError> {
         let connection = match &self.topology {
-            Topology::Single => self.single(limit).await,
-            Topology::Sentinel(primary) => self.primary(primary, limit).await,
-            Topology::Cluster => self.cluster(limit).await,
+            // On the heap, without their types: they are large, and nest deeper than the compiler follows.
+            Topology::Single => self.single(limit).boxed_local().await,
+            Topology::Sentinel(primary) => self.primary(primary, limit).boxed_local().await,
+            Topology::Cluster => self.cluster(limit).boxed_local().await,
         }?;
         Ok(Cache {
             connection,

@@ -338,7 +338,9 @@ impl Publisher {
             .build()
             .unwrap();
         let target = Target::from_secret(&world.path("cache"), None).unwrap();
-        let cache = runtime.block_on(target.connect("mapa")).unwrap();
+        let cache = runtime
+            .block_on(target.connect("mapa", std::time::Duration::from_secs(10)))
+            .unwrap();
         Self { runtime, cache }
     }
 

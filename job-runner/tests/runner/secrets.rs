@@ -113,7 +113,7 @@ fn a_password_that_is_not_escaped_is_shown_nowhere_and_the_escape_is_named() {
             "database",
             &[("url", &format!("postgres://mapa_refresh:{password}@{place}"))],
         );
-        incomplete(&world, MAP, "SecretIncomplete", &["key url has a", "%25"]);
+        incomplete(&world, MAP, "SecretIncomplete", &["key url has", "%25"]);
     }
     let world = World::new();
     world.succeed("refresh-mv-portal");

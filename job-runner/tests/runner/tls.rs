@@ -30,9 +30,13 @@ pub struct Authority {
 
 impl Authority {
     pub fn new() -> Self {
+        Self::named("authority")
+    }
+
+    pub fn named(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         // By its own name: OpenSSL takes a certificate whose issuer is called like itself for its own authority.
-        params.distinguished_name.push(DnType::CommonName, "authority");
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
@@ -202,7 +206,7 @@ fn postgresql_takes_a_client_certificate_instead_of_a_password() {
     let postgres = Arc::new(Postgres::start());
     let world = World::on(Arc::clone(&postgres));
     let dir = tempfile::Builder::new().prefix("runner-tls-").tempdir().unwrap();
-    let (authority, other) = (Authority::new(), Authority::new());
+    let (authority, other) = (Authority::new(), Authority::named("another"));
     authority.write(dir.path(), &["localhost"], &Kind::Server);
     speak_tls(&postgres, dir.path());
     postgres.set_hba("hostssl all all 127.0.0.1/32 cert");
@@ -254,7 +258,7 @@ fn a_redis_that_asks_for_client_certificates_gets_one_or_says_what_is_missing() 
     let world = World::new();
     world.succeed(VIEW);
     let dir = tempfile::tempdir().unwrap();
-    let (authority, other) = (Authority::new(), Authority::new());
+    let (authority, other) = (Authority::new(), Authority::named("another"));
     authority.write(dir.path(), &["localhost"], &Kind::Server);
     let own = authority.issue(&[], &Kind::Client("mapa"));
     let foreign = other.issue(&[], &Kind::Client("mapa"));

@@ -2,6 +2,7 @@
 
 use std::{fmt, path::Path, str::FromStr, time::Duration};
 
+use futures::FutureExt;
 use mapa_refresh_crds::{report::code, secret_keys as keys};
 use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::{Config, NoTls, config::SslMode};
@@ -160,9 +161,9 @@ impl Target {
         let connected = dial::first(&self.hosts, CONNECT_TIMEOUT, limit, async |address| {
             self.connect_to(address).await
         });
-        let (client, connection) = connected
-            .await
-            .map_err(|unreached| self.error(unreached.into_reason()))?;
+        // On the heap, without its type: it is large, and nests deeper than the compiler follows.
+        let connected = connected.boxed_local().await;
+        let (client, connection) = connected.map_err(|unreached| self.error(unreached.into_reason()))?;
         Ok(Postgres {
             client,
             connection,
