@@ -387,8 +387,15 @@ impl Target {
             // A server that asks for a password says so clearly to a small command only.
             None => cmd("PING"),
         };
-        first.exec_async(&mut connection).await.map_err(judged)?;
-        Ok(connection)
+        let Err(error) = first.exec_async(&mut connection).await else {
+            return Ok(connection);
+        };
+        // A server that speaks TLS cuts a client off that does not.
+        let is_cut_off = error.code().is_none() && self.tls.is_none();
+        if is_cut_off && stream::speaks_tls(address).await {
+            return Err(stream::no_tls_asked());
+        }
+        Err(judged(error))
     }
 
     fn error(&self, reason: Reason, whose: &str) -> CacheError {

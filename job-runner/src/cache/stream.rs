@@ -5,11 +5,15 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use mapa_refresh_crds::report::FaultClass;
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::timeout,
+};
 use tokio_rustls::TlsConnector;
 
 use crate::{
@@ -20,6 +24,9 @@ use crate::{
 
 /// First byte of TLS' alerts and handshakes; no answer of Redis begins so.
 const TLS_RECORDS: [u8; 2] = [0x15, 0x16];
+
+/// How long the question may take whether a server speaks TLS.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How to speak TLS.
 pub(super) struct Tls {
@@ -69,6 +76,31 @@ pub(super) async fn open(address: Address<'_>, tls: Option<&Tls>) -> io::Result<
     Ok((watched, seen))
 }
 
+/// Whether the server at `address` speaks TLS: one that does ends a connection without it, and most do not say why. Nothing but a greeting is sent.
+pub(super) async fn speaks_tls(address: Address<'_>) -> bool {
+    let Ok(config) = tls::client(tls::public_authorities().roots, None) else {
+        return false;
+    };
+    match timeout(PROBE_TIMEOUT, open(address, Some(&Tls::new(config, false)))).await {
+        Ok(Ok(_)) => true,
+        // Its certificate is judged here, or it asks for one: both are words of TLS.
+        Ok(Err(error)) => matches!(
+            tls::in_chain(&error),
+            Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_))
+        ),
+        Err(_) => false,
+    }
+}
+
+/// The reason of a plain connection to a server that speaks TLS.
+pub(super) fn no_tls_asked() -> Reason {
+    Reason {
+        class: FaultClass::Permanent,
+        remedy: "write rediss instead of redis in the url".into(),
+        ..Reason::unreachable("the server speaks TLS on that port")
+    }
+}
+
 /// Why `error` ended a connection before the login. `has_certificate` says whether there is a client certificate.
 pub(super) fn reason(error: &io::Error, has_certificate: bool) -> Reason {
     tls::in_chain(error).map_or_else(
@@ -113,11 +145,7 @@ impl Seen {
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         seen.as_ref().map(|met| match met {
             Met::Tls(error) => of_tls(error, has_certificate),
-            Met::TlsInPlainText => Reason {
-                class: FaultClass::Permanent,
-                remedy: "write rediss instead of redis in the url".into(),
-                ..Reason::unreachable("the server speaks TLS on that port")
-            },
+            Met::TlsInPlainText => no_tls_asked(),
         })
     }
 }

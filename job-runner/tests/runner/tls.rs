@@ -218,7 +218,11 @@ fn postgresql_takes_a_client_certificate_instead_of_a_password() {
             ("ca.crt", &authority.pem),
         ];
         world.secret("database", &[&all[..], keys].concat());
-        world.runner(VIEW).env("MAPA_MAX_RETRIES", "3").run()
+        world
+            .runner(VIEW)
+            .env("MAPA_MAX_RETRIES", "3")
+            .env("MAPA_RETRY_DELAY_SECONDS", "0")
+            .run()
     };
     let own = authority.issue(&[], &Kind::Client("mapa_refresh"));
     let run_with = |(certificate, key): &(String, String)| run(&[("tls.crt", certificate), ("tls.key", key)]);
@@ -276,7 +280,11 @@ fn a_redis_that_asks_for_client_certificates_gets_one_or_says_what_is_missing() 
                 ("ca.crt", &authority.pem),
             ];
             world.secret("cache", &[&all[..], keys].concat());
-            world.runner(MAP).env("MAPA_MAX_RETRIES", "3").run()
+            world
+                .runner(MAP)
+                .env("MAPA_MAX_RETRIES", "3")
+                .env("MAPA_RETRY_DELAY_SECONDS", "0")
+                .run()
         };
         let run_with =
             |(certificate, key): &(String, String)| run("rediss", port, &[("tls.crt", certificate), ("tls.key", key)]);
@@ -334,7 +342,11 @@ fn a_certificate_that_is_refused_is_told_in_a_sentence_with_its_remedy() {
         // The bundle of a whole company has one that can't be read.
         let bundle = format!("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n{trusted}");
         world.secret("cache", &[("url", &url), ("ca.crt", &bundle)]);
-        let run = world.runner(MAP).env("MAPA_MAX_RETRIES", "3").run();
+        let run = world
+            .runner(MAP)
+            .env("MAPA_MAX_RETRIES", "3")
+            .env("MAPA_RETRY_DELAY_SECONDS", "0")
+            .run();
         let error = run.failure(2);
         assert_eq!(
             (error.code.as_str(), run.report.attempts.len()),
@@ -369,7 +381,11 @@ pub fn cache_is_verified(world: &World, url: &str, ca: &str) {
     }
     for other in [None, Some(other_authority())] {
         secret(other.as_deref());
-        let run = world.runner(MAP).env("MAPA_MAX_RETRIES", "3").run();
+        let run = world
+            .runner(MAP)
+            .env("MAPA_MAX_RETRIES", "3")
+            .env("MAPA_RETRY_DELAY_SECONDS", "0")
+            .run();
         let error = run.failure(2);
         assert_eq!(
             (error.code.as_str(), run.report.attempts.len()),

@@ -236,7 +236,11 @@ fn sentinels_and_nodes_that_ask_for_client_certificates_get_one() {
         world.secret("cache", &[&keys[..], &client].concat());
         world.succeed(MAP);
         world.secret("cache", &keys);
-        let run = world.runner(MAP).env("MAPA_MAX_RETRIES", "3").run();
+        let run = world
+            .runner(MAP)
+            .env("MAPA_MAX_RETRIES", "3")
+            .env("MAPA_RETRY_DELAY_SECONDS", "0")
+            .run();
         let error = run.failure(2);
         assert_eq!(run.report.attempts.len(), 1, "{error:?}");
         assert!(error.message.contains("add the keys tls.crt and tls.key"), "{error:?}");
