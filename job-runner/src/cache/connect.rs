@@ -1,6 +1,6 @@
 //! From a Secret to a connection: one server, the primary that Sentinels name, or a Redis Cluster.
 
-use std::{fmt, path::Path, time::Duration};
+use std::{fmt, io, path::Path, time::Duration};
 
 use futures::FutureExt;
 use mapa_refresh_crds::{
@@ -364,9 +364,17 @@ impl Target {
     /// A connection to the server at `address`, logged in.
     async fn open(&self, address: Address<'_>, login: &Login) -> Result<MultiplexedConnection, Reason> {
         let has_certificate = self.tls.as_ref().is_some_and(|tls| tls.has_certificate);
-        let (stream, seen) = stream::open(address, self.tls.as_ref())
-            .await
-            .map_err(|error| stream::reason(&error, has_certificate))?;
+        let (stream, seen) = match stream::open(address, self.tls.as_ref()).await {
+            Ok(opened) => opened,
+            Err(error) => {
+                let is_unanswered = error.kind() == io::ErrorKind::TimedOut && self.tls.is_some();
+                return Err(if is_unanswered && stream::answers_in_plain_text(address).await {
+                    stream::no_tls_there()
+                } else {
+                    stream::reason(&error, has_certificate)
+                });
+            }
+        };
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(RESPONSE_TIMEOUT));
         let info = RedisConnectionInfo::default().set_skip_set_lib_name();
         let judged = |error| seen.reason(has_certificate).unwrap_or_else(|| login::reason(error));

@@ -9,10 +9,10 @@ use std::{
 };
 
 use mapa_refresh_crds::report::FaultClass;
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::{ClientConfig, InvalidMessage, pki_types::ServerName};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::timeout,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    time::{Instant, timeout},
 };
 use tokio_rustls::TlsConnector;
 
@@ -25,7 +25,7 @@ use crate::{
 /// First byte of TLS' alerts and handshakes; no answer of Redis begins so.
 const TLS_RECORDS: [u8; 2] = [0x15, 0x16];
 
-/// How long the question may take whether a server speaks TLS.
+/// How long the question may take whether a server speaks TLS, or answers without it.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How to speak TLS.
@@ -63,7 +63,11 @@ pub(super) async fn open(address: Address<'_>, tls: Option<&Tls>) -> io::Result<
     let transport: Box<dyn Transport> = match tls {
         Some(tls) => {
             let name = ServerName::try_from(address.host.host.clone()).map_err(io::Error::other)?;
-            Box::new(tls.connector.connect(name, stream).await?)
+            // A server without TLS waits for the end of what it takes for a command: half of the time is left to ask it without.
+            let limit = address.ends.saturating_duration_since(Instant::now()) / 2;
+            let shaken = timeout(limit, tls.connector.connect(name, stream)).await;
+            let unanswered = || io::Error::new(io::ErrorKind::TimedOut, "the greeting of TLS was not answered");
+            Box::new(shaken.map_err(|_| unanswered())??)
         }
         None => Box::new(stream),
     };
@@ -90,6 +94,24 @@ pub(super) async fn speaks_tls(address: Address<'_>) -> bool {
         ),
         Err(_) => false,
     }
+}
+
+/// Whether the server at `address` answers without TLS. Nothing but a PING is sent.
+pub(super) async fn answers_in_plain_text(address: Address<'_>) -> bool {
+    let answered = async {
+        let mut stream = dial::tcp(address.socket).await?;
+        stream.write_all(b"PING\r\n").await?;
+        stream.read_u8().await
+    };
+    matches!(timeout(PROBE_TIMEOUT, answered).await, Ok(Ok(b'+' | b'-')))
+}
+
+/// The reason of a connection over TLS to a server without it.
+pub(super) fn no_tls_there() -> Reason {
+    of_tls(
+        &rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType),
+        false,
+    )
 }
 
 /// The reason of a plain connection to a server that speaks TLS.
