@@ -25,6 +25,9 @@ const MAX_NAMED: usize = 3;
 /// Longest text for one of several addresses in a message, in bytes: the remedy after them must survive the cut of the status.
 const MAX_REASON: usize = 60;
 
+/// Longest text of what happened and its remedy, in bytes; the place of the store and the frame of the message have the rest of the status' 320.
+const MAX_SENTENCE: usize = 220;
+
 /// The settings of keepalive, for libraries that open sockets themselves.
 #[must_use]
 pub fn keepalive() -> TcpKeepalive {
@@ -86,6 +89,17 @@ impl Reason {
             remedy: "check the url's host, and the DNS of the cluster".into(),
             ..Self::unreachable(format!("its name is not resolved ({error})"))
         }
+    }
+
+    /// The same with what happened cut, where it is a server's words and so long that the remedy after it would not survive the cut of the status.
+    #[must_use]
+    pub fn fitted(mut self) -> Self {
+        let room = MAX_SENTENCE.saturating_sub(self.remedy.len()).max(MAX_REASON);
+        if self.what.len() > room {
+            self.what.truncate(self.what.floor_char_boundary(room));
+            self.what.push('…');
+        }
+        self
     }
 
     /// What happened and what to do about it.
@@ -329,6 +343,17 @@ mod tests {
             many.what.ends_with(", and 3 more") && many.sentence().len() < 260,
             "{many:?}"
         );
+    }
+
+    #[test]
+    fn a_servers_long_words_leave_room_for_the_remedy() {
+        let reason = Reason::unreachable("é".repeat(500)).fitted();
+        let sentence = reason.sentence();
+        assert!(
+            sentence.len() < 230 && sentence.ends_with(reason.remedy.as_ref()),
+            "{sentence}"
+        );
+        assert_eq!(Reason::unreachable("short").fitted().what, "short");
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,7 +16,7 @@ pub(super) fn reason(error: RedisError) -> Reason {
     let message = message.strip_prefix(": ").unwrap_or(&message);
     let (what, remedy) = message.split_once("; ").unwrap_or((message, ""));
     if code == code::CACHE_UNREACHABLE && class == FaultClass::Transient {
-        return Reason::unreachable(message);
+        return Reason::unreachable(message).fitted();
     }
     Reason {
         class,
@@ -25,4 +25,5 @@ pub(super) fn reason(error: RedisError) -> Reason {
         remedy: remedy.to_owned().into(),
         code: Some(code),
     }
+    .fitted()
 }

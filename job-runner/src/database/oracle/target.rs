@@ -92,10 +92,6 @@ impl Target {
         let mut passwords: Vec<SecretString> = userinfo.written_password.into_iter().collect();
         let url_password = userinfo.password.inspect(|password| passwords.push(password.clone()));
         passwords.extend(secret.password.clone());
-        if let ConnectUrl::Verbatim(text) = url {
-            // It may be anything, a password in the wrong key, too; the client quotes what it can't resolve.
-            passwords.push(text.to_owned().into());
-        }
         let user = secret
             .username
             .clone()
@@ -117,6 +113,12 @@ impl Target {
             .into_iter()
             .flatten()
             .find(|dir| holds(dir, keys::ORACLE_CONFIGURATION));
+        if let ConnectUrl::Verbatim(text) = url
+            && !is_defined(text, config_dir)
+        {
+            // It may be anything, a password in the wrong key, too; and the client quotes what it can't resolve.
+            passwords.push(text.to_owned().into());
+        }
         Ok(Self {
             connect_string: url.connect_string(wallet).into(),
             place: url.place(),
@@ -166,6 +168,18 @@ impl Target {
 
 fn holds(dir: &Path, names: [&str; 2]) -> bool {
     names.iter().any(|name| dir.join(name).exists())
+}
+
+/// Whether `alias` stands in the `tnsnames.ora` of `dir`.
+fn is_defined(alias: &str, dir: Option<&Path>) -> bool {
+    let names = dir.and_then(|dir| fs::read_to_string(dir.join("tnsnames.ora")).ok());
+    names.is_some_and(|names| {
+        names
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .flat_map(|(aliases, _)| aliases.split(','))
+            .any(|name| name.trim().eq_ignore_ascii_case(alias))
+    })
 }
 
 /// The directory with the wallet: the Secret's own, or else the one for all. An empty wallet is an error: Oracle's client names no file.
@@ -324,7 +338,7 @@ impl<'a> ConnectUrl<'a> {
 
     fn place(&self) -> String {
         match self {
-            Self::Easy { hosts, service, .. } => format!("{}/{service}", host::place(hosts)),
+            Self::Easy { written, service, .. } => format!("{written}/{service}"),
             Self::Verbatim(text) if text.starts_with('(') => "the url's description".to_owned(),
             Self::Verbatim(_) => "the url's alias".to_owned(),
         }
@@ -486,7 +500,7 @@ mod tests {
                 .map(|(user, password)| (user.as_str(), password.expose_secret())),
             Some(("v", "new"))
         );
-        assert_eq!(target_.place(), "h:1521/S");
+        assert_eq!(target_.place(), "h/S");
     }
 
     #[test]
@@ -518,6 +532,10 @@ mod tests {
                 .iter()
                 .any(|password| password.expose_secret() == "c4n4ry-1")
         );
+        let names = ("tnsnames.ora", "other = (X)\nC4N4RY-1, b = (DESCRIPTION=)");
+        let (target_, _) = target(&[("url", "c4n4ry-1"), LOGIN[0], LOGIN[1], names]).unwrap();
+        let passwords: Vec<_> = target_.passwords().iter().map(ExposeSecret::expose_secret).collect();
+        assert_eq!(passwords, ["p"], "a name that is defined is no secret");
     }
 
     #[test]

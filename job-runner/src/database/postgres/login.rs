@@ -112,6 +112,7 @@ fn refusal(server: &DbError, has_certificate: bool) -> Reason {
         remedy: remedy.into(),
         is_final: class == FaultClass::Permanent,
     }
+    .fitted()
 }
 
 /// What a pooler answers to a login. PgBouncer and others have one SQLSTATE, 08P01, for most of what they refuse; what it means in a session differs.
