@@ -318,6 +318,8 @@ impl Runner {
     pub fn start(mut self) -> Running {
         let _ = fs::remove_file(&self.termination);
         self.command.arg("--termination-message-path").arg(&self.termination);
+        // Before the process: on a busy machine it runs while this one waits for its turn.
+        let began = Instant::now();
         let child = self
             .command
             .stdout(Stdio::piped())
@@ -326,7 +328,7 @@ impl Runner {
             .unwrap();
         Running {
             child,
-            began: Instant::now(),
+            began,
             termination: self.termination,
         }
     }
