@@ -6,6 +6,7 @@
 //! - [`policy`]: what an admin writes (`spec`), with its bounds, CEL rules and printer columns.
 //! - [`status`]: what the operator writes (`status`), with condition types and reasons as enums.
 //! - [`report`]: the [`RunReport`](report::RunReport), by which a run tells the operator what it did.
+//! - [`rows`]: the words under which bad rows are counted.
 //! - [`area`]: bounding box and municipalities, built in or from the operator's configuration.
 //! - [`runner_env`]: the environment by which the operator configures a run.
 //! - [`labels`]: label and annotation keys, names and their limits.
@@ -15,6 +16,7 @@ pub mod area;
 pub mod labels;
 pub mod policy;
 pub mod report;
+pub mod rows;
 pub mod runner_env;
 pub mod secret_keys;
 pub mod status;

@@ -116,7 +116,7 @@ pub struct MapaRefreshPolicySpec {
     #[schemars(range(min = 0, max = 1800))]
     pub downstream_cache_seconds: i32,
 
-    /// What is too large a change to be published at once; absent, the defaults of its fields.
+    /// What is too doubtful to be published at once; absent, the defaults of its fields.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plausibility: Option<Plausibility>,
 
@@ -131,9 +131,9 @@ pub struct MapaRefreshPolicySpec {
     pub tasks: Option<Vec<Task>>,
 }
 
-/// What is too large a change to be published at once. A number of outages that falls by more than both limits, from one
+/// What is too doubtful to be published at once. A number of outages that falls by more than both limits, from one
 /// publication to the next, is published only when the next run finds the same: an empty view is more often a broken source than
-/// the end of every outage.
+/// the end of every outage. A view of which too many rows are quarantined is not published before it is mended.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Plausibility {
@@ -146,6 +146,12 @@ pub struct Plausibility {
     #[serde(default = "defaults::max_drop_outages")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub max_drop_outages: i32,
+
+    /// Largest share of the rows of active outages that may be quarantined, in percent, 0 to 100. Above it nothing is published. At
+    /// 100 a view is published as long as one row is left.
+    #[serde(default = "defaults::max_quarantined_percent")]
+    #[schemars(range(min = 0, max = 100))]
+    pub max_quarantined_percent: i32,
 }
 
 impl Default for Plausibility {
@@ -153,6 +159,7 @@ impl Default for Plausibility {
         Self {
             max_drop_percent: defaults::max_drop_percent(),
             max_drop_outages: defaults::max_drop_outages(),
+            max_quarantined_percent: defaults::max_quarantined_percent(),
         }
     }
 }
@@ -457,6 +464,9 @@ mod defaults {
     }
     pub(super) fn max_drop_outages() -> i32 {
         20
+    }
+    pub(super) fn max_quarantined_percent() -> i32 {
+        50
     }
     pub(super) fn max_data_age_minutes() -> i32 {
         super::LEGAL_LIMIT_MINUTES

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{policy::TaskName, status::MAX_ERROR_MESSAGE};
+use crate::{policy::TaskName, rows::RowCounts, status::MAX_ERROR_MESSAGE};
 
 /// Version of the contract; a report of another version is not understood.
 pub const VERSION: u32 = 1;
@@ -49,6 +49,9 @@ pub struct RunReport {
     pub attempts: Vec<Attempt>,
     /// How it ended.
     pub result: RunResult,
+    /// The rows for which a run failed; the result of a success has its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_rows: Option<RowCounts>,
     /// What the health-check found published; absent from other tasks, and when the cache could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<Published>,
@@ -184,6 +187,8 @@ pub mod code {
     pub const VIEW_TOO_OLD: &str = "ViewTooOld";
     /// The number of outages collapsed; published only when the next run finds the same.
     pub const IMPLAUSIBLE_RESULT: &str = "ImplausibleResult";
+    /// More rows are quarantined than `plausibility.maxQuarantinedPercent`, or no row is left to publish.
+    pub const ROWS_QUARANTINED: &str = "RowsQuarantined";
     /// The cache can't be reached, or the connection to it broke.
     pub const CACHE_UNREACHABLE: &str = "CacheUnreachable";
     /// What is published lies in the future by the database's clock, which was set back.
@@ -425,6 +430,7 @@ mod tests {
                 code: None,
             }],
             result,
+            refused_rows: None,
             published: None,
             publications: Publications::default(),
         }

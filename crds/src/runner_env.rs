@@ -40,6 +40,8 @@ pub const VIEW_SLOT_LEAD_MINUTES: &str = "MAPA_VIEW_SLOT_LEAD_MINUTES";
 pub const MAX_DROP_PERCENT: &str = "MAPA_MAX_DROP_PERCENT";
 /// Largest drop of the number of outages that is published at once, in outages.
 pub const MAX_DROP_OUTAGES: &str = "MAPA_MAX_DROP_OUTAGES";
+/// Largest share of the rows of active outages that may be quarantined, in percent.
+pub const MAX_QUARANTINED_PERCENT: &str = "MAPA_MAX_QUARANTINED_PERCENT";
 /// Retries after the first attempt.
 pub const MAX_RETRIES: &str = "MAPA_MAX_RETRIES";
 /// Seconds between two attempts.

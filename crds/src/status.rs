@@ -3,7 +3,7 @@
 //! Times end in `Time` and have whole seconds, durations are integers with their unit in the name, as the Kubernetes API conventions ask
 //! (<https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md>).
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
@@ -33,6 +33,9 @@ pub const MAX_OBSERVED_RUNS: usize = 12;
 
 /// Publications that a task's status keeps, because an account of the time since is not final yet.
 pub const MAX_OPEN_PUBLICATIONS: usize = 6;
+
+/// Most words under which a task's status counts rows: those of [`crate::rows`], and one for all others.
+pub const MAX_ROW_REASONS: usize = 16;
 
 /// Calendar months of which the account of breaches is kept: the current one and the twelve before.
 pub const MAX_MONTHS: usize = 13;
@@ -227,6 +230,16 @@ pub struct TaskStatus {
     /// Rows that the last successful run published or saw.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub records: Option<i64>,
+
+    /// Rows that the last run which read the view and reported on them left out, by why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = MAX_ROW_REASONS))]
+    pub quarantined: BTreeMap<String, i64>,
+
+    /// Rows that it repaired, by what was repaired; a row may have several.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = MAX_ROW_REASONS))]
+    pub repaired: BTreeMap<String, i64>,
 
     /// Why the last run failed; absent after a success.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -107,6 +107,9 @@ pub struct SettingArgs {
     /// Largest drop of the number of outages that is published at once, in outages, 0 to 1000000 [default: 20]
     #[arg(long, env = env::MAX_DROP_OUTAGES, hide_env_values = true)]
     pub max_drop_outages: Option<String>,
+    /// Largest share of the rows of active outages that may be quarantined, in percent, 0 to 100 [default: 50]
+    #[arg(long, env = env::MAX_QUARANTINED_PERCENT, hide_env_values = true)]
+    pub max_quarantined_percent: Option<String>,
     /// Retries after the first attempt, 0 to 10 [default: 3]
     #[arg(long, env = env::MAX_RETRIES, hide_env_values = true)]
     pub max_retries: Option<String>,

@@ -67,6 +67,7 @@ impl Begun {
             began,
         } = self;
         let Notes {
+            refused_rows,
             published,
             publications,
             early: _,
@@ -81,6 +82,7 @@ impl Begun {
             finished_at: micro_time(now),
             duration_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
             attempts,
+            refused_rows: refused_rows.filter(|_| result.is_err()),
             result: match result {
                 Ok(done) => RunResult::Succeeded(success(done)),
                 Err(fault) => RunResult::Failed(fault.into_error()),

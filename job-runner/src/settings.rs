@@ -17,7 +17,7 @@ use crate::{
     },
     domain::{
         area::{Area, AreaError},
-        outage::Outages,
+        outage::Intake,
     },
     task::slot::Slot,
 };
@@ -43,7 +43,7 @@ pub struct Settings {
     pub max_data_age: Duration,
     /// The policy's tasks that publish: their documents must be there.
     pub publishers: Vec<TaskName>,
-    /// What is too large a change to be published at once.
+    /// What is too doubtful to be published at once.
     pub plausibility: Plausibility,
     /// Name of this run's Job; `None` when it was started without Kubernetes.
     pub job: Option<String>,
@@ -195,8 +195,8 @@ impl Settings {
 impl Settings {
     /// The outages of a view that was read at `reading`, of which no row has come yet.
     #[must_use]
-    pub fn no_outages(&self, reading: &Reading) -> Outages {
-        Outages::new(reading.stamp, self.zone, Arc::clone(&self.area))
+    pub fn no_outages(&self, reading: &Reading) -> Intake {
+        Intake::new(reading.stamp, self.zone, Arc::clone(&self.area))
     }
 }
 
@@ -284,9 +284,17 @@ fn plausibility(args: &SettingArgs) -> Result<Plausibility, SettingError> {
         0,
         1_000_000,
     )?;
+    let quarantined = number(
+        env::MAX_QUARANTINED_PERCENT,
+        &args.max_quarantined_percent,
+        default.max_quarantined_percent.unsigned_abs(),
+        0,
+        100,
+    )?;
     Ok(Plausibility {
         max_drop_percent: i32::try_from(percent).unwrap_or(i32::MAX),
         max_drop_outages: i32::try_from(outages).unwrap_or(i32::MAX),
+        max_quarantined_percent: i32::try_from(quarantined).unwrap_or(i32::MAX),
     })
 }
 

@@ -22,7 +22,7 @@ use mapa_refresh_job_runner::{
     cache,
     database::{oracle, postgres},
     domain::{
-        area::Area, geojson::FeatureCollection, map_document::MapDocument, outage::Outages, row::Row,
+        area::Area, geojson::FeatureCollection, map_document::MapDocument, outage::Intake, row::Row,
         statistics::Statistics, time::Stamp,
     },
     secret::{Secret, SecretError},
@@ -86,12 +86,17 @@ fn row(rng: &mut Rng) -> Row<'static> {
         "2026-11-23 12:00:00.123456+00",
         "9999-12-31 23:59:59",
         "1582-10-10 00:00:00",
+        "0225-11-23 12:00:00",
+        "2026-11-23T12:00-0400",
+        "29/11/2026 08:00",
         "2026-11-23 24:00:00",
     ];
     const TEXTS: &[&str] = &[
         "Centro",
         "Nao informado",
         "São Vicente",
+        "SA\u{303}O  VICENTE\u{200B}",
+        "Queda de \u{fffd}rvore",
         "<script>",
         "\u{1b}[31m",
         "😀\u{202e}",
@@ -112,13 +117,28 @@ fn row(rng: &mut Rng) -> Row<'static> {
     Row {
         id,
         numero_ocorrencia: cell(rng, TEXTS),
-        codigo_ibge: cell(rng, &["1400100", "1400050", "1300000", "140010", "", "１４００１００"]),
+        codigo_ibge: cell(
+            rng,
+            &[
+                "1400100",
+                "1400100.00",
+                "1.4001e+06",
+                "1400050",
+                "1300000",
+                "140010",
+                "",
+                "１４００１００",
+            ],
+        ),
         bairro: cell(rng, TEXTS),
         latitude,
         longitude,
         data_inicio: cell(rng, DATES),
-        tipo: cell(rng, &["PROGRAMADA", "NAO_PROGRAMADA", "programada", "X"]),
-        status_codigo: cell(rng, &["P", "D", "E", "C", "X", "e "]),
+        tipo: cell(
+            rng,
+            &["PROGRAMADA", "NAO_PROGRAMADA", "programada", "Não Programada", "X"],
+        ),
+        status_codigo: cell(rng, &["P", "D", "E", "C", "X", "e ", "CONCLUÍDA", "Em execução"]),
         ucs_afetadas,
         equipes_designadas,
         causa: cell(rng, TEXTS),
@@ -137,8 +157,9 @@ fn a_million_rows_are_each_published_inactive_or_quarantined_and_their_documents
     let area = Arc::new(Area::roraima());
     let mut published = 0;
     for _ in 0..cases() / VIEW {
-        let mut outages = Outages::new(stamp, Boa_Vista, Arc::clone(&area));
-        (0..VIEW).for_each(|_| outages.add(&row(&mut rng)));
+        let mut intake = Intake::new(stamp, Boa_Vista, Arc::clone(&area));
+        (0..VIEW).for_each(|_| intake.add(&row(&mut rng)));
+        let outages = intake.finish();
         let quarantined: u64 = outages.quarantined().values().sum();
         let active = outages.active().len() as u64;
         assert_eq!(active + outages.inactive() + quarantined, VIEW as u64);
@@ -269,6 +290,7 @@ fn a_million_reports_are_valid_json_in_one_line_within_the_limit() {
                 code: "ORA-03113".into(),
                 message,
             }),
+            refused_rows: None,
             published: None,
             publications: Publications::new((0..length as i64).map(|at| Publication {
                 published_at: -600 * at,

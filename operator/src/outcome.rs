@@ -10,6 +10,7 @@ use mapa_refresh_crds::{
     RunReport,
     policy::TaskName,
     report::{FaultClass, Publications, Published, RunResult, Success, SuccessKind, clean},
+    rows::RowCounts,
     status::{LastError, MAX_ERROR_MESSAGE},
 };
 
@@ -84,6 +85,8 @@ pub struct Outcome {
     pub attempt_seconds: Option<i64>,
     /// Rows, or why it failed.
     pub result: Result<i64, LastError>,
+    /// Rows that were not as they should be; absent of a run that did not report on them.
+    pub rows: Option<RowCounts>,
     /// What a verified report proves about the data, for which target.
     pub evidence: Option<Evidence>,
     /// What a failed run lists of publications.
@@ -200,6 +203,7 @@ fn with_word(run: &Run, pod: &PodRecord, end: &PodEnd, trust: Trust<'_>) -> Outc
         duration_seconds: None,
         attempt_seconds: None,
         result: Err(error),
+        rows: None,
         evidence: None,
         log: None,
         published: None,
@@ -248,6 +252,7 @@ fn with_word(run: &Run, pod: &PodRecord, end: &PodEnd, trust: Trust<'_>) -> Outc
             RunResult::Failed(_) => None,
         },
         result,
+        rows: rows(report),
         evidence,
         log: matches!(report.result, RunResult::Failed(_)).then(|| PublicationLog {
             publications: report.publications.clone(),
@@ -269,6 +274,18 @@ fn own_work(report: &RunReport) -> Option<i64> {
     };
     let attempt = report.attempts.last()?;
     Some(seconds(attempt.duration_ms.saturating_sub(success.waited_ms)))
+}
+
+/// What a run that read rows reported of them: a task that publishes, and one that refused to.
+fn rows(report: &RunReport) -> Option<RowCounts> {
+    match &report.result {
+        RunResult::Succeeded(success) if report.task.publishes() => Some(RowCounts {
+            repaired: success.repaired.clone(),
+            quarantined: success.quarantined.clone(),
+        }),
+        RunResult::Succeeded(_) => None,
+        RunResult::Failed(_) => report.refused_rows.clone(),
+    }
 }
 
 fn seconds(milliseconds: u64) -> i64 {
@@ -390,6 +407,7 @@ fn without_word(run: &Run, settled: Timestamp) -> Outcome {
         duration_seconds: None,
         attempt_seconds: None,
         result: Err(error),
+        rows: None,
         evidence: None,
         log: None,
         published: None,
@@ -483,6 +501,7 @@ mod tests {
                 2
             ],
             result,
+            refused_rows: None,
             published: None,
             publications: Publications::default(),
         }

@@ -271,6 +271,7 @@ fn environment(policy: &MapaRefreshPolicy, plan: &Plan, task: &TaskPlan, runner:
         let Plausibility {
             max_drop_percent,
             max_drop_outages,
+            max_quarantined_percent,
         } = plausibility;
         variables.push(scalar(
             env::MAX_DROP_PERCENT,
@@ -278,6 +279,8 @@ fn environment(policy: &MapaRefreshPolicy, plan: &Plan, task: &TaskPlan, runner:
         ));
         let outages = max_drop_outages.clamp(0, 1_000_000);
         variables.push(scalar(env::MAX_DROP_OUTAGES, outages.to_string()));
+        let quarantined = max_quarantined_percent.clamp(0, 100);
+        variables.push(scalar(env::MAX_QUARANTINED_PERCENT, quarantined.to_string()));
     }
     if let Some(columns) = &spec.database.columns {
         let renamed: Vec<String> = columns
@@ -365,13 +368,16 @@ mod tests {
     fn limits_of_plausibility_reach_the_runner_only_when_the_policy_has_them() {
         let limit = |spec, name: &str| variable(&pod_of(spec), name);
         assert_eq!(limit(serde_json::json!({}), env::MAX_DROP_PERCENT), None);
-        let given = serde_json::json!({ "plausibility": { "maxDropPercent": 500 } });
+        let given = serde_json::json!({ "plausibility": { "maxDropPercent": 500, "maxQuarantinedPercent": -1 } });
         assert_eq!(
             limit(given.clone(), env::MAX_DROP_PERCENT).as_deref(),
             Some("100"),
             "got past admission"
         );
-        assert_eq!(limit(given, env::MAX_DROP_OUTAGES).as_deref(), Some("20"));
+        assert_eq!(limit(given.clone(), env::MAX_DROP_OUTAGES).as_deref(), Some("20"));
+        assert_eq!(limit(given, env::MAX_QUARANTINED_PERCENT).as_deref(), Some("0"));
+        let defaults = serde_json::json!({ "plausibility": {} });
+        assert_eq!(limit(defaults, env::MAX_QUARANTINED_PERCENT).as_deref(), Some("50"));
     }
 
     #[test]

@@ -2,7 +2,11 @@
 //!
 //! Level-based: folding the same facts again changes nothing, and a run that is gone never erases what it proved.
 
-use std::{cmp::Reverse, collections::HashMap, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use chrono_tz::Tz;
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
@@ -11,6 +15,7 @@ use mapa_refresh_crds::{
     labels::{REQUESTED_AT, cron_job_name},
     policy::TaskName,
     report::{FaultClass, Publication, Publications, clean, code},
+    rows,
     status::{ConditionType, ExtraRuns, MAX_ACCEPTED_TEMPLATES, MAX_COUNTED_RUNS, MAX_STATUS, TaskStatus},
 };
 
@@ -33,6 +38,9 @@ use crate::{
 
 /// Runs in a row with rejected credentials after which only one run an hour may try again.
 const REJECTIONS: i32 = 2;
+
+/// No view has more rows: a report that says so spends no more of the status' size than any other.
+const MAX_ROWS: i64 = 9_999_999_999;
 
 /// A run that starts this much later than its slot was not slow: nothing fired the slot at all.
 const LONGEST_START_SECONDS: i64 = 300;
@@ -441,6 +449,8 @@ fn retarget(status: &mut MapaRefreshPolicyStatus, target: String, now: Timestamp
     for task in &mut status.tasks {
         task.data_as_of = None;
         task.last_success_time = None;
+        task.quarantined.clear();
+        task.repaired.clear();
         task.publications = Publications::default();
     }
     status.target = Some(target);
@@ -468,6 +478,8 @@ pub fn blank_task(name: TaskName) -> TaskStatus {
         consecutive_failures: 0,
         last_duration_seconds: None,
         records: None,
+        quarantined: BTreeMap::new(),
+        repaired: BTreeMap::new(),
         last_error: None,
         counted_runs: Vec::new(),
         counted_until: None,
@@ -664,6 +676,10 @@ pub(crate) fn count(task: &mut TaskStatus, run: &Run, outcome: &Outcome, target:
         task.last_duration_seconds = outcome.duration_seconds;
         task.clock_skew_seconds = outcome.clock_skew_seconds;
     }
+    if let Some(rows) = outcome.rows.as_ref().filter(|_| is_latest) {
+        task.quarantined = counted(&rows.quarantined, rows::quarantine_word);
+        task.repaired = counted(&rows.repaired, rows::repair_word);
+    }
     if let Some(seconds) = outcome.attempt_seconds {
         // Runs that failed end at any time, and tell nothing about the next.
         pace::remember(&mut task.recent_run_seconds, seconds);
@@ -733,6 +749,18 @@ pub(crate) fn count(task: &mut TaskStatus, run: &Run, outcome: &Outcome, target:
             target.limit_seconds,
         );
     }
+}
+
+/// Counts by the words of this version: a report of another one decides neither about words nor about their number.
+fn counted(reported: &BTreeMap<String, u64>, word: fn(&str) -> &'static str) -> BTreeMap<String, i64> {
+    let mut counts = BTreeMap::new();
+    for (reason, count) in reported.iter().filter(|(_, count)| **count > 0) {
+        let sum: &mut i64 = counts.entry(word(reason).to_owned()).or_default();
+        *sum = sum
+            .saturating_add(i64::try_from(*count).unwrap_or(i64::MAX))
+            .min(MAX_ROWS);
+    }
+    counts
 }
 
 /// Seconds that Kubernetes took around a run that had a slot. Later than that it was a slot that was missed and made up for, not a slow

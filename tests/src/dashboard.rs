@@ -192,6 +192,31 @@ const ROWS: &[(&str, &[Panel])] = &[
         ],
     ),
     (
+        "Rows",
+        &[
+            panel(
+                "Rows left out",
+                "timeseries",
+                "none",
+                12,
+                &[(
+                    r#"max by (namespace, policy, task, reason) (mapa_refresh_rows{namespace=~"$namespace", outcome="quarantined"})"#,
+                    "{{namespace}}/{{policy}} {{task}} {{reason}}",
+                )],
+            ),
+            panel(
+                "Rows repaired",
+                "timeseries",
+                "none",
+                12,
+                &[(
+                    r#"max by (namespace, policy, task, reason) (mapa_refresh_rows{namespace=~"$namespace", outcome="repaired"})"#,
+                    "{{namespace}}/{{policy}} {{task}} {{reason}}",
+                )],
+            ),
+        ],
+    ),
+    (
         "Operator",
         &[
             panel("Leader", "timeseries", "none", 6, &[("mapa_refresh_leader", "{{pod}}")]),

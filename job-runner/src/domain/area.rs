@@ -1,6 +1,6 @@
 //! The area of a run: built in, or defined by the operator's configuration.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use mapa_refresh_crds::area::{self, Area as Definition};
 
@@ -70,10 +70,22 @@ impl Area {
         self.definition.contains(latitude, longitude)
     }
 
-    /// Name of the municipality with this IBGE code.
+    /// Code and name of the municipality with this IBGE code: of 7 digits, or of 6 where the check digit at the end is left out.
     #[must_use]
-    pub fn municipio(&self, codigo_ibge: &str) -> Option<Arc<str>> {
-        self.names.get(codigo_ibge).cloned()
+    pub fn municipio(&self, codigo_ibge: &str) -> Option<(&str, Arc<str>)> {
+        let (code, name) = match codigo_ibge.len() {
+            6 => {
+                let from = self
+                    .names
+                    .range::<str, _>((Bound::Included(codigo_ibge), Bound::Unbounded));
+                let mut that_begin_so = from.take_while(|(code, _)| code.starts_with(codigo_ibge));
+                let first = that_begin_so.next()?;
+                // Two codes of an area's definition that differ in the check digit alone: one of them is wrong.
+                that_begin_so.next().is_none().then_some(first)
+            }
+            _ => self.names.get_key_value(codigo_ibge),
+        }?;
+        Some((code, Arc::clone(name)))
     }
 }
 
@@ -83,8 +95,18 @@ mod tests {
 
     #[test]
     fn a_municipality_is_known_by_its_code() {
-        assert_eq!(Area::roraima().municipio("1400100").as_deref(), Some("Boa Vista"));
-        assert_eq!(Area::roraima().municipio("1302603"), None, "Manaus");
+        let roraima = Area::roraima();
+        let known = |code: &str| {
+            roraima
+                .municipio(code)
+                .map(|(code, name)| (code.to_owned(), name.to_string()))
+        };
+        let boa_vista = Some(("1400100".to_owned(), "Boa Vista".to_owned()));
+        assert_eq!(known("1400100"), boa_vista);
+        assert_eq!(known("140010"), boa_vista, "without its check digit");
+        for code in ["1302603", "14001", "130260", "", "14001000"] {
+            assert_eq!(known(code), None, "{code:?}");
+        }
     }
 
     #[test]
@@ -95,7 +117,7 @@ mod tests {
 
         let amazonas = r#"{"latitude":{"min":-9.9,"max":2.3},"longitude":{"min":-73.9,"max":-56},"municipalities":{"1302603":"Manaus"}}"#;
         let area = Area::new("AM", Some(amazonas)).unwrap();
-        assert_eq!(area.municipio("1302603").as_deref(), Some("Manaus"));
+        assert!(area.municipio("1302603").is_some_and(|(_, name)| &*name == "Manaus"));
         assert!(area.contains(-3.1, -60.0) && !area.contains(5.0, -60.0));
 
         let error = Area::new("AM", Some("{}")).unwrap_err().to_string();

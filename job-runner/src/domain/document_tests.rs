@@ -12,7 +12,7 @@ use super::{
     geojson::FeatureCollection,
     map_document::MapDocument,
     outage::Outages,
-    outage_tests::{any_row, good, outages},
+    outage_tests::{any_row, good, intake},
     row::Row,
     statistics::Statistics,
 };
@@ -32,9 +32,9 @@ fn parsed(document: &impl Serialize) -> Value {
 }
 
 fn with(rows: &[Row<'_>]) -> Outages {
-    let mut outages = outages();
-    rows.iter().for_each(|row| outages.add(row));
-    outages
+    let mut intake = intake();
+    rows.iter().for_each(|row| intake.add(row));
+    intake.finish()
 }
 
 #[test]
@@ -148,6 +148,66 @@ fn geojson_is_valid_and_has_longitude_first() {
 }
 
 #[test]
+fn an_id_beyond_the_numbers_of_javascript_is_a_string_in_every_document() {
+    let outages = with(&[
+        good("9007199254740991"),
+        good("9007199254740992"),
+        good("9007199254740993"),
+    ]);
+    let expected = [
+        json!(9_007_199_254_740_991_i64),
+        json!("9007199254740992"),
+        json!("9007199254740993"),
+    ];
+    let map = parsed(&MapDocument::new(OWNER, &outages));
+    let ids = map["interrupcoes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["id"].clone());
+    assert_eq!(ids.collect::<Vec<_>>(), expected);
+    let collection = parsed(&FeatureCollection::new(OWNER, &outages));
+    for feature in collection["features"].as_array().unwrap() {
+        assert_eq!(feature["id"], feature["properties"]["id"]);
+    }
+    let ids = collection["features"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|feature| feature["id"].clone());
+    assert_eq!(ids.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_neighbourhood_is_counted_once_and_called_alike_in_both_documents() {
+    let of = |id: &'static str, bairro: &'static str| Row {
+        bairro: Some(bairro.into()),
+        ..good(id)
+    };
+    let outages = with(&[
+        of("1", "Caçari"),
+        of("2", "CAÇARI"),
+        of("3", "Cac\u{327}ari"),
+        of("4", "Caçari\u{200B}"),
+    ]);
+    let (map, statistics) = (
+        parsed(&MapDocument::new(OWNER, &outages)),
+        parsed(&Statistics::new(OWNER, &outages)),
+    );
+    assert_eq!(statistics["bairros"].as_array().unwrap().len(), 1, "{statistics}");
+    assert_eq!(
+        (
+            &statistics["bairros"][0]["bairro"],
+            &statistics["bairros"][0]["interrupcoes"]
+        ),
+        (&json!("Caçari"), &json!(4))
+    );
+    for item in map["interrupcoes"].as_array().unwrap() {
+        assert_eq!(item["bairro"], "Caçari");
+    }
+}
+
+#[test]
 fn lesson_09_no_outage_is_a_dated_document() {
     let none = with(&[]);
     let map = parsed(&MapDocument::new(OWNER, &none));
@@ -250,10 +310,9 @@ fn hostile_text_stays_data() {
             (&map["total"], &map["interrupcoes"][0]["causa"]),
             (&json!(1), &json!(hostile))
         );
-        assert_eq!(
-            parsed(&Statistics::new(OWNER, &outages))["bairros"][0]["bairro"],
-            hostile
-        );
+        let bairro = parsed(&Statistics::new(OWNER, &outages))["bairros"][0]["bairro"].clone();
+        assert_eq!(map["interrupcoes"][0]["bairro"], bairro);
+        assert_eq!(bairro, crate::domain::text::name(hostile).as_ref());
         assert!(
             !published(&MapDocument::new(OWNER, &outages)).contains('\u{1b}'),
             "escaped on the wire"
@@ -292,5 +351,10 @@ proptest! {
         }
         let geojson::GeoJson::FeatureCollection(collection) = geojson::GeoJson::from_str(&geojson).unwrap() else { panic!() };
         prop_assert_eq!(collection.features.len(), items.len());
+        let name = |of: &Value, code: &str| (of[code].as_str().map(str::to_owned), of["bairro"].as_str().map(str::to_owned));
+        let on_the_map: std::collections::BTreeSet<_> = items.iter().map(|item| name(item, "codigoIbge")).collect();
+        let counted: std::collections::BTreeSet<_> =
+            statistics["bairros"].as_array().unwrap().iter().map(|bairro| name(bairro, "codigo_ibge")).collect();
+        prop_assert_eq!(on_the_map, counted);
     }
 }

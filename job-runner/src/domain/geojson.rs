@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use crate::domain::{
     document::Head,
+    id::OutageId,
     map_document::{FIELDS, fields},
     outage::{Outage, Outages},
 };
@@ -56,7 +57,7 @@ impl Serialize for Features<'_> {
 struct Feature<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
-    id: i64,
+    id: OutageId,
     geometry: Option<Point>,
     properties: Properties<'a>,
 }

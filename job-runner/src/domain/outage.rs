@@ -8,32 +8,47 @@ use std::{
 use chrono::{DateTime, Duration, Utc};
 use chrono_tz::Tz;
 
+use mapa_refresh_crds::rows::{Quarantine, Repair};
+
 use crate::domain::{
     area::Area,
     faixa::Faixa,
+    id::OutageId,
+    names,
     row::{self, Row},
     status::{Status, Tipo},
+    text,
     time::{self, Fold, Resolution, Stamp},
 };
 
 /// A start may lie this far ahead of the stamp: the clocks of crews and database differ. Further ahead it is no outage yet.
 const START_TOLERANCE: Duration = Duration::minutes(5);
 
+/// No supply is interrupted for a year: a start that old, or a forecast that far ahead, is a mistake in the date. A start of which the
+/// year was mistyped by one is older. One such row would be most of `chi_total`.
+const LONGEST: Duration = Duration::days(365);
+
+/// More consumer units than any distributor of the country has: a number above is a mistake, and would be most of the total.
+const MAX_UCS: u32 = 10_000_000;
+
+/// More crews than any distributor sends to one outage.
+const MAX_CREWS: u32 = 10_000;
+
 /// What the view says where no bairro is known.
-const BAIRRO_UNKNOWN: &str = "Nao informado";
+pub(super) const BAIRRO_UNKNOWN: &str = "Nao informado";
 
 /// An active outage, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outage {
     /// Number of the outage.
-    pub id: i64,
+    pub id: OutageId,
     /// Number of the occurrence, as the public knows it.
     pub numero_ocorrencia: Option<String>,
-    /// IBGE code as the view has it, known or not.
+    /// IBGE code, 7 digits when it is one of the area's; else as the view has it.
     pub codigo_ibge: Option<String>,
     /// Name of the municipality; `None` when the code is unknown.
     pub nome_municipio: Option<Arc<str>>,
-    /// Neighbourhood, `Nao informado` when unknown.
+    /// Neighbourhood, in one spelling for each, `Nao informado` when unknown.
     pub bairro: String,
     /// Latitude and longitude in degrees; `None` when null or outside the area.
     pub coordenadas: Option<(f64, f64)>,
@@ -85,112 +100,75 @@ pub fn chi(uc_minutes: u128) -> f64 {
     uc_minutes as f64 / 60.0
 }
 
-macro_rules! reasons {
-    ($(#[$doc:meta])* $name:ident { $($variant:ident = $word:literal: $what:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $name {
-            $(#[doc = $what] $variant,)+
-        }
-
-        impl $name {
-            /// The word under which the report counts it.
-            #[must_use]
-            pub fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $word,)+
-                }
-            }
-        }
-    };
-}
-
-reasons! {
-    /// What was mended in a row that is published.
-    Repair {
-        ForecastBeforeStart = "FORECAST_BEFORE_START": "The forecast precedes the start: null.",
-        ForecastUnreadable = "FORECAST_UNREADABLE": "The forecast is no moment (`infinity`): null.",
-        CoordinatesMissing = "COORDINATES_MISSING": "A coordinate is null or no number: both null.",
-        CoordinatesOutsideArea = "COORDINATES_OUTSIDE_AREA": "The point lies outside the area's box: null.",
-        UnknownMunicipality = "UNKNOWN_MUNICIPALITY": "The IBGE code is null or none of the area's: kept, the name is null.",
-        UnknownType = "UNKNOWN_TYPE": "The type is null or unknown: NAO_PROGRAMADA.",
-        UnknownStatus = "UNKNOWN_STATUS": "The status is null or unknown: EM_PREPARACAO.",
-        StartAhead = "START_AHEAD": "The start lies up to five minutes ahead: a duration of 0.",
-        MissingCrews = "MISSING_CREWS": "The number of crews is null: 0.",
-        MissingBairro = "MISSING_BAIRRO": "The bairro is null or blank: `Nao informado`.",
-        AmbiguousLocalTime = "AMBIGUOUS_LOCAL_TIME": "The clocks went back over a local time: the start is the first of both, the forecast the second.",
-        NonexistentLocalTime = "NONEXISTENT_LOCAL_TIME": "The clocks skipped a local time: read with the offset before.",
-    }
-}
-
-reasons! {
-    /// Why a row is left out.
-    Quarantine {
-        MissingId = "MISSING_ID": "The id is null.",
-        InvalidId = "INVALID_ID": "The id is no integer of 64 bits.",
-        MissingStart = "MISSING_START": "The start is null.",
-        InvalidStart = "INVALID_START": "The start is no moment.",
-        FutureStart = "FUTURE_START": "The start lies more than five minutes ahead of the stamp.",
-        MissingUcs = "MISSING_UCS": "The number of UCs is null.",
-        InvalidUcs = "INVALID_UCS": "The number of UCs is no integer below 2^32.",
-        NegativeUcs = "NEGATIVE_UCS": "The number of UCs is negative.",
-        InvalidCrews = "INVALID_CREWS": "The number of crews is no integer below 2^32.",
-        NegativeCrews = "NEGATIVE_CREWS": "The number of crews is negative.",
-        DuplicateId = "DUPLICATE_ID": "An earlier row has the id.",
-    }
-}
-
 /// What a reading of the view gave. Every row is exactly one of active, inactive, quarantined.
 #[derive(Debug)]
 pub struct Outages {
     stamp: Stamp,
-    zone: Tz,
-    area: Arc<Area>,
     active: Vec<Outage>,
-    ids: HashSet<i64>,
     inactive: u64,
     repaired: BTreeMap<Repair, u64>,
     quarantined: BTreeMap<Quarantine, u64>,
 }
 
-impl Outages {
+/// A reading of the view that goes on: it takes the rows in, one by one.
+#[derive(Debug)]
+pub struct Intake {
+    zone: Tz,
+    area: Arc<Area>,
+    ids: HashSet<OutageId>,
+    outages: Outages,
+}
+
+impl Intake {
     /// No row yet, of a view with this stamp. Local times are read in `zone`; durations end at the stamp, so that equal
     /// generations have equal content.
     #[must_use]
     pub fn new(stamp: Stamp, zone: Tz, area: Arc<Area>) -> Self {
         Self {
-            stamp,
             zone,
             area,
-            active: Vec::new(),
             ids: HashSet::new(),
-            inactive: 0,
-            repaired: BTreeMap::new(),
-            quarantined: BTreeMap::new(),
+            outages: Outages {
+                stamp,
+                active: Vec::new(),
+                inactive: 0,
+                repaired: BTreeMap::new(),
+                quarantined: BTreeMap::new(),
+            },
         }
     }
 
     /// Takes a row in.
     pub fn add(&mut self, row: &Row<'_>) {
-        let status = row::text(&row.status_codigo).and_then(Status::of_code);
+        let status = row.status_codigo.as_deref().and_then(Status::of_code);
         if status.is_some_and(|status| !status.is_active()) {
             // Not published, so not judged: a restored outage's details concern nobody, and its id may return.
-            self.inactive += 1;
+            self.outages.inactive += 1;
             return;
         }
         let mut repairs = Repairs::default();
         match self.outage(row, status, &mut repairs) {
             Ok(outage) => {
                 self.ids.insert(outage.id);
-                self.active.push(outage);
+                self.outages.active.push(outage);
                 for repair in repairs.0 {
-                    *self.repaired.entry(repair).or_default() += 1;
+                    *self.outages.repaired.entry(repair).or_default() += 1;
                 }
             }
-            Err(why) => *self.quarantined.entry(why).or_default() += 1,
+            Err(why) => *self.outages.quarantined.entry(why).or_default() += 1,
         }
     }
 
+    /// Every row was taken in.
+    #[must_use]
+    pub fn finish(self) -> Outages {
+        let mut outages = self.outages;
+        names::unify(&mut outages.active);
+        outages
+    }
+}
+
+impl Outages {
     /// The stamp of the view.
     #[must_use]
     pub fn stamp(&self) -> Stamp {
@@ -227,36 +205,42 @@ impl Outages {
             .collect()
     }
 
+    /// Rows left out, by why, without those of which there are none.
+    pub(super) fn quarantined_by(&self) -> impl Iterator<Item = (Quarantine, u64)> {
+        self.quarantined.iter().map(|(why, count)| (*why, *count))
+    }
+}
+
+impl Intake {
     fn outage(&self, row: &Row<'_>, status: Option<Status>, repairs: &mut Repairs) -> Result<Outage, Quarantine> {
-        let id = row::text(&row.id).ok_or(Quarantine::MissingId)?;
-        let id = row::integer(id).ok_or(Quarantine::InvalidId)?;
+        let id = row::symbol(&row.id).ok_or(Quarantine::MissingId)?;
+        let id = OutageId(row::integer(&id).ok_or(Quarantine::InvalidId)?);
         if self.ids.contains(&id) {
             return Err(Quarantine::DuplicateId);
         }
         let data_inicio = self.start(row, repairs)?;
         let duracao_minutos = self.minutes_since(data_inicio, repairs)?;
-        let ucs = row::text(&row.ucs_afetadas).ok_or(Quarantine::MissingUcs)?;
-        let ucs_afetadas = count(ucs, Quarantine::InvalidUcs, Quarantine::NegativeUcs)?;
-        let equipes_designadas = match row::text(&row.equipes_designadas) {
-            Some(crews) => count(crews, Quarantine::InvalidCrews, Quarantine::NegativeCrews)?,
+        let ucs = row::symbol(&row.ucs_afetadas).ok_or(Quarantine::MissingUcs)?;
+        let ucs_afetadas = count(&ucs, MAX_UCS, Quarantine::InvalidUcs, Quarantine::NegativeUcs)?;
+        let equipes_designadas = match row::symbol(&row.equipes_designadas) {
+            Some(crews) => count(&crews, MAX_CREWS, Quarantine::InvalidCrews, Quarantine::NegativeCrews)?,
             None => repairs.with(Repair::MissingCrews, 0),
         };
-        let codigo_ibge = row::text(&row.codigo_ibge).map(str::to_owned);
-        let nome_municipio = codigo_ibge.as_deref().and_then(|code| self.area.municipio(code));
-        if nome_municipio.is_none() {
-            repairs.0.push(Repair::UnknownMunicipality);
+        let (codigo_ibge, nome_municipio) = self.municipality(row, repairs);
+        if is_unreadable(row) {
+            repairs.0.push(Repair::UnreadableText);
         }
         Ok(Outage {
             id,
-            numero_ocorrencia: row::text(&row.numero_ocorrencia).map(str::to_owned),
+            numero_ocorrencia: row::text(&row.numero_ocorrencia).map(row::written_number),
             codigo_ibge,
             nome_municipio,
-            bairro: match row::text(&row.bairro) {
-                Some(bairro) => bairro.to_owned(),
+            bairro: match row.bairro.as_deref().map(text::name).filter(|name| !name.is_empty()) {
+                Some(bairro) => bairro.into_owned(),
                 None => repairs.with(Repair::MissingBairro, BAIRRO_UNKNOWN.to_owned()),
             },
             coordenadas: self.coordinates(row, repairs),
-            tipo: match row::text(&row.tipo).and_then(Tipo::of_word) {
+            tipo: match row.tipo.as_deref().and_then(Tipo::of_word) {
                 Some(tipo) => tipo,
                 None => repairs.with(Repair::UnknownType, Tipo::NaoProgramada),
             },
@@ -270,18 +254,30 @@ impl Outages {
         })
     }
 
+    /// Code and name of the municipality.
+    fn municipality(&self, row: &Row<'_>, repairs: &mut Repairs) -> (Option<String>, Option<Arc<str>>) {
+        let written = row::symbol(&row.codigo_ibge).map(|code| row::whole(&code).into_owned());
+        match written.as_deref().and_then(|code| self.area.municipio(code)) {
+            Some((code, name)) => (Some(code.to_owned()), Some(name)),
+            None => repairs.with(Repair::UnknownMunicipality, (written, None)),
+        }
+    }
+
     fn start(&self, row: &Row<'_>, repairs: &mut Repairs) -> Result<DateTime<Tz>, Quarantine> {
-        let written = row::text(&row.data_inicio).ok_or(Quarantine::MissingStart)?;
-        let written = time::parse(written).ok_or(Quarantine::InvalidStart)?;
+        let written = row::symbol(&row.data_inicio).ok_or(Quarantine::MissingStart)?;
+        let written = time::parse(&written).ok_or(Quarantine::InvalidStart)?;
         let (start, resolution) = time::resolve(written, self.zone, Fold::Earlier);
         repairs.of_resolution(resolution);
         Ok(start)
     }
 
     fn minutes_since(&self, start: DateTime<Tz>, repairs: &mut Repairs) -> Result<u64, Quarantine> {
-        let lasted: Duration = self.stamp.to_utc() - start.with_timezone(&Utc);
+        let lasted: Duration = self.outages.stamp.to_utc() - start.with_timezone(&Utc);
         if lasted < -START_TOLERANCE {
             return Err(Quarantine::FutureStart);
+        }
+        if lasted > LONGEST {
+            return Err(Quarantine::StartTooOld);
         }
         if lasted < Duration::zero() {
             return Ok(repairs.with(Repair::StartAhead, 0));
@@ -290,21 +286,24 @@ impl Outages {
     }
 
     fn forecast(&self, row: &Row<'_>, start: DateTime<Tz>, repairs: &mut Repairs) -> Option<DateTime<Tz>> {
-        let written = row::text(&row.previsao_restabelecimento)?;
-        let Some(written) = time::parse(written) else {
+        let written = row::symbol(&row.previsao_restabelecimento)?;
+        let Some(written) = time::parse(&written) else {
             return repairs.with(Repair::ForecastUnreadable, None);
         };
         let (forecast, resolution) = time::resolve(written, self.zone, Fold::Later);
         if forecast < start {
             return repairs.with(Repair::ForecastBeforeStart, None);
         }
+        if forecast.with_timezone(&Utc) - self.outages.stamp.to_utc() > LONGEST {
+            return repairs.with(Repair::ForecastTooFar, None);
+        }
         repairs.of_resolution(resolution);
         Some(forecast)
     }
 
     fn coordinates(&self, row: &Row<'_>, repairs: &mut Repairs) -> Option<(f64, f64)> {
-        let latitude = row::text(&row.latitude).and_then(row::real);
-        let longitude = row::text(&row.longitude).and_then(row::real);
+        let latitude = row::symbol(&row.latitude).and_then(|degrees| row::degrees(&degrees));
+        let longitude = row::symbol(&row.longitude).and_then(|degrees| row::degrees(&degrees));
         match latitude.zip(longitude) {
             None => repairs.with(Repair::CoordinatesMissing, None),
             Some((latitude, longitude)) if !self.area.contains(latitude, longitude) => {
@@ -334,11 +333,22 @@ impl Repairs {
     }
 }
 
+/// Whether the database could not convert a character of what is published as text.
+fn is_unreadable(row: &Row<'_>) -> bool {
+    [&row.numero_ocorrencia, &row.codigo_ibge, &row.bairro, &row.causa]
+        .into_iter()
+        .flatten()
+        .any(|text| text.contains(text::UNREADABLE))
+}
+
 /// A number of things. Its limit lets sums over any view stay exact, in JSON too.
-fn count(text: &str, invalid: Quarantine, negative: Quarantine) -> Result<u32, Quarantine> {
+fn count(text: &str, max: u32, invalid: Quarantine, negative: Quarantine) -> Result<u32, Quarantine> {
     let number = row::integer(text).ok_or(invalid)?;
     if number < 0 {
         return Err(negative);
     }
-    u32::try_from(number).map_err(|_| invalid)
+    u32::try_from(number)
+        .ok()
+        .filter(|number| *number <= max)
+        .ok_or(invalid)
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::{
     area::Area,
     faixa::Faixa,
-    outage::{Outage, Outages},
+    outage::{Intake, Outage, Outages},
     row::Row,
     status::{Status, Tipo},
     time::Stamp,
@@ -19,8 +19,8 @@ pub(super) fn stamp() -> Stamp {
     Stamp::from_micros(1_795_460_400_000_000).unwrap()
 }
 
-pub(super) fn outages() -> Outages {
-    Outages::new(stamp(), chrono_tz::America::Boa_Vista, Arc::new(Area::roraima()))
+pub(super) fn intake() -> Intake {
+    Intake::new(stamp(), chrono_tz::America::Boa_Vista, Arc::new(Area::roraima()))
 }
 
 fn cell(text: &str) -> Option<Cow<'_, str>> {
@@ -47,11 +47,11 @@ pub(super) fn good(id: &str) -> Row<'_> {
 }
 
 fn read<'a>(rows: impl IntoIterator<Item = Row<'a>>) -> Outages {
-    let mut outages = outages();
+    let mut intake = intake();
     for row in rows {
-        outages.add(&row);
+        intake.add(&row);
     }
-    outages
+    intake.finish()
 }
 
 /// What becomes of a good row that `spoil` has changed: the outage and its repairs, or why it is left out.
@@ -84,13 +84,37 @@ fn a_good_row_is_read_as_it_is_written() {
 #[test]
 fn lesson_08_a_bad_detail_is_repaired_and_counted_and_hides_no_outage() {
     type Spoil = fn(&mut Row<'_>);
-    let cases: [(&str, Spoil); 21] = [
+    let cases: [(&str, Spoil); 33] = [
         ("FORECAST_BEFORE_START", |r| {
             r.previsao_restabelecimento = cell("2026-11-23 12:54:59")
         }),
         ("FORECAST_UNREADABLE", |r| {
             r.previsao_restabelecimento = cell("infinity")
         }),
+        ("FORECAST_TOO_FAR", |r| {
+            r.previsao_restabelecimento = cell("9999-12-31 23:59:59")
+        }),
+        ("FORECAST_TOO_FAR", |r| {
+            r.previsao_restabelecimento = cell("2027-11-23 15:00:01")
+        }),
+        ("", |r| r.previsao_restabelecimento = cell("2027-11-23 15:00:00")),
+        ("FORECAST_BEFORE_START", |r| {
+            r.previsao_restabelecimento = cell("0001-01-01 00:00:00")
+        }),
+        ("UNREADABLE_TEXT", |r| r.bairro = cell("Ca\u{FFFD}ari")),
+        ("UNREADABLE_TEXT", |r| {
+            r.causa = cell("Queda de \u{FFFD}rvore");
+            r.numero_ocorrencia = cell("\u{FFFD}1");
+        }),
+        ("UNKNOWN_MUNICIPALITY", |r| r.codigo_ibge = cell("Boa Vista")),
+        ("UNKNOWN_TYPE", |r| r.tipo = cell("")),
+        ("COORDINATES_MISSING", |r| r.latitude = cell("2.823,5")),
+        ("", |r| {
+            r.latitude = cell("2,8235");
+            r.longitude = cell("-60,6758");
+        }),
+        ("MISSING_BAIRRO", |r| r.bairro = cell("\u{200B}\t")),
+        ("MISSING_CREWS", |r| r.equipes_designadas = cell("\u{FEFF}")),
         ("COORDINATES_MISSING", |r| r.latitude = None),
         ("COORDINATES_MISSING", |r| r.longitude = None),
         ("COORDINATES_MISSING", |r| r.latitude = cell("NaN")),
@@ -156,7 +180,7 @@ fn repairs_put_in_what_the_domain_says() {
 #[test]
 fn lesson_08_a_row_that_cannot_be_an_outage_is_quarantined_and_counted() {
     type Spoil = fn(&mut Row<'_>);
-    let cases: [(&str, Spoil); 17] = [
+    let cases: [(&str, Spoil); 31] = [
         ("MISSING_ID", |r| r.id = None),
         ("MISSING_ID", |r| r.id = cell(" ")),
         ("INVALID_ID", |r| r.id = cell("1.5")),
@@ -165,6 +189,20 @@ fn lesson_08_a_row_that_cannot_be_an_outage_is_quarantined_and_counted() {
         ("INVALID_START", |r| r.data_inicio = cell("-infinity")),
         ("INVALID_START", |r| r.data_inicio = cell("0044-03-15 00:00:00 BC")),
         ("FUTURE_START", |r| r.data_inicio = cell("2026-11-23 15:05:01")),
+        ("INVALID_ID", |r| r.id = cell("OC-1")),
+        ("INVALID_START", |r| r.data_inicio = cell("29/11/2026 08:00")),
+        ("INVALID_START", |r| r.data_inicio = cell("infinity")),
+        ("START_TOO_OLD", |r| r.data_inicio = cell("1900-01-01 00:00:00")),
+        ("START_TOO_OLD", |r| r.data_inicio = cell("0001-01-01 00:00:00")),
+        ("START_TOO_OLD", |r| r.data_inicio = cell("0225-11-23 12:55:00")),
+        ("START_TOO_OLD", |r| r.data_inicio = cell("0000-01-01 00:00:00")),
+        ("START_TOO_OLD", |r| r.data_inicio = cell("1970-01-01 00:00:00+00")),
+        ("START_TOO_OLD", |r| r.data_inicio = cell("2025-11-23 12:55:00")),
+        ("START_TOO_OLD", |r| r.data_inicio = cell("2025-11-23 14:59:59")),
+        ("FUTURE_START", |r| r.data_inicio = cell("9999-12-31 23:59:59")),
+        ("INVALID_UCS", |r| r.ucs_afetadas = cell("10000001")),
+        ("INVALID_UCS", |r| r.ucs_afetadas = cell("1,234")),
+        ("INVALID_CREWS", |r| r.equipes_designadas = cell("10001")),
         ("MISSING_UCS", |r| r.ucs_afetadas = None),
         ("INVALID_UCS", |r| r.ucs_afetadas = cell("NaN")),
         ("INVALID_UCS", |r| r.ucs_afetadas = cell("4294967296")),
@@ -178,6 +216,188 @@ fn lesson_08_a_row_that_cannot_be_an_outage_is_quarantined_and_counted() {
     for (expected, spoil) in cases {
         assert_eq!(one(spoil).unwrap_err(), expected);
     }
+}
+
+#[test]
+fn an_outage_of_a_year_is_one_and_no_older() {
+    let (outage, repairs) = one(|r| r.data_inicio = cell("2025-11-23 15:00:00")).unwrap();
+    assert_eq!((outage.duracao_minutos, repairs), (365 * 24 * 60, Vec::new()));
+    let (outage, _) = one(|r| {
+        r.ucs_afetadas = cell("10000000");
+        r.equipes_designadas = cell("10000");
+    })
+    .unwrap();
+    assert_eq!((outage.ucs_afetadas, outage.equipes_designadas), (10_000_000, 10_000));
+}
+
+#[test]
+fn a_row_that_is_left_out_is_in_no_sum() {
+    let outages = read([
+        good("1"),
+        Row {
+            data_inicio: cell("0001-01-01 00:00:00"),
+            ..good("2")
+        },
+    ]);
+    assert_eq!(outages.active().iter().map(Outage::uc_minutes).sum::<u128>(), 12 * 125);
+    assert_eq!(outages.quarantined(), [("START_TOO_OLD".to_owned(), 1)].into());
+}
+
+#[test]
+fn a_municipality_is_known_however_its_column_writes_the_code() {
+    for code in [
+        "1400100",
+        "1400100.00",
+        "1.4001e+06",
+        "1.4001E+006",
+        " 1400100 ",
+        "\u{FEFF}1400100",
+        "１４００１００",
+        "140010",
+        "140010.0",
+    ] {
+        let (outage, repairs) = one(|r| r.codigo_ibge = cell(code)).unwrap();
+        assert_eq!(
+            (outage.codigo_ibge.as_deref(), outage.nome_municipio.as_deref()),
+            (Some("1400100"), Some("Boa Vista")),
+            "{code:?}"
+        );
+        assert!(repairs.is_empty(), "{code:?}: {repairs:?}");
+    }
+    let (unknown, _) = one(|r| r.codigo_ibge = cell("1302603.00")).unwrap();
+    assert_eq!(unknown.codigo_ibge.as_deref(), Some("1302603"), "of another state");
+}
+
+#[test]
+fn numbers_are_read_from_text_with_characters_that_nobody_sees() {
+    let (outage, repairs) = one(|r| {
+        r.id = cell("\u{FEFF}1.0");
+        r.ucs_afetadas = cell("12\u{A0}");
+        r.equipes_designadas = cell("\u{200B}2");
+        r.data_inicio = cell("\u{200E}2026-11-23\u{A0}12:55");
+        r.status_codigo = cell("Em Execução");
+        r.tipo = cell("programada");
+    })
+    .unwrap();
+    let (expected, _) = one(|_| {}).unwrap();
+    assert_eq!(outage, expected);
+    assert!(repairs.is_empty(), "{repairs:?}");
+}
+
+#[test]
+fn a_word_in_any_spelling_ends_an_outage_or_plans_it() {
+    for over in ["CONCLUÍDA", "Concluida", "cancelada", "c", "Cancelado"] {
+        let outages = read([Row {
+            status_codigo: cell(over),
+            ..good("1")
+        }]);
+        assert_eq!((outages.inactive(), outages.active().len()), (1, 0), "{over}");
+    }
+    let (outage, repairs) = one(|r| r.tipo = cell("Programada")).unwrap();
+    assert_eq!((outage.tipo, repairs), (Tipo::Programada, Vec::new()));
+}
+
+fn of_bairro<'a>(id: &'a str, bairro: &'a str) -> Row<'a> {
+    Row {
+        bairro: cell(bairro),
+        ..good(id)
+    }
+}
+
+#[test]
+fn a_neighbourhood_has_one_spelling_that_most_of_its_rows_have() {
+    let spellings = |rows: &[Row<'_>]| -> Vec<String> {
+        let outages = read(rows.iter().cloned());
+        outages.active().iter().map(|outage| outage.bairro.clone()).collect()
+    };
+    let rows = [
+        of_bairro("1", "CAÇARI"),
+        of_bairro("2", "Cac\u{327}ari"),
+        of_bairro("3", "Caçari\u{200B}"),
+        of_bairro("4", "cacari"),
+        of_bairro("5", " Caçari  "),
+    ];
+    assert_eq!(spellings(&rows), ["Caçari"; 5]);
+    let backwards: Vec<_> = rows.iter().rev().cloned().collect();
+    assert_eq!(spellings(&backwards), ["Caçari"; 5], "whatever their order");
+    assert_eq!(
+        spellings(&[of_bairro("1", "SAO VICENTE"), of_bairro("2", "São Vicente")]),
+        ["São Vicente"; 2],
+        "of two that are equally frequent the one with accents"
+    );
+    assert_eq!(
+        spellings(&[
+            of_bairro("1", "NÃO INFORMADO"),
+            of_bairro("2", "nao informado"),
+            of_bairro("3", "")
+        ]),
+        ["Nao informado"; 3]
+    );
+    let elsewhere = Row {
+        codigo_ibge: cell("1400027"),
+        ..of_bairro("3", "CENTRO")
+    };
+    assert_eq!(
+        spellings(&[of_bairro("1", "Centro"), of_bairro("2", "Centro II"), elsewhere]),
+        ["Centro", "Centro II", "CENTRO"],
+        "other names, and those of other municipalities, keep theirs"
+    );
+}
+
+fn spoilt(id: &str) -> Row<'_> {
+    Row {
+        data_inicio: cell("29/11/2026 08:00"),
+        ..good(id)
+    }
+}
+
+#[test]
+fn lesson_09_a_view_of_which_too_many_rows_are_quarantined_is_not_published() {
+    let over = || Row {
+        status_codigo: cell("C"),
+        ..good("9")
+    };
+    for (rows, max_percent, expected) in [
+        (vec![], 50, None),
+        (vec![over()], 0, None),
+        (vec![good("1"), spoilt("2")], 50, None),
+        (vec![good("1"), good("1")], 50, None),
+        (
+            vec![good("1"), spoilt("2"), spoilt("3")],
+            66,
+            Some("2 of the view's 3 rows"),
+        ),
+        (vec![good("1"), spoilt("2"), spoilt("3")], 67, None),
+        (vec![good("1"), spoilt("2")], 0, Some("1 of the view's 2 rows")),
+        (vec![spoilt("1")], 100, Some("1 of the view's 1 row of")),
+        (vec![over(), over(), spoilt("1")], 100, Some("1 of the view's 1 row of")),
+        (vec![good("1"), spoilt("2"), spoilt("3"), spoilt("4")], 100, None),
+    ] {
+        let count = rows.len();
+        let judged = read(rows).demand_publishable(max_percent);
+        match (judged, expected) {
+            (Ok(()), None) => {}
+            (Err(why), Some(expected)) => assert!(why.to_string().starts_with(expected), "{why}"),
+            other => panic!("{count} rows, {max_percent} %: {other:?}"),
+        }
+    }
+    let mut rows = vec![spoilt("1"), spoilt("2")];
+    rows.push(Row {
+        ucs_afetadas: None,
+        ..good("3")
+    });
+    let message = read(rows.clone()).demand_publishable(50).unwrap_err().to_string();
+    assert!(message.contains("(INVALID_START 2, MISSING_UCS 1)"), "{message}");
+    assert!(
+        !message.contains("maxQuarantinedPercent"),
+        "no setting publishes nothing: {message}"
+    );
+    rows.push(good("4"));
+    let message = read(rows).demand_publishable(50).unwrap_err().to_string();
+    assert!(
+        message.contains("spec.plausibility.maxQuarantinedPercent (50)"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -245,9 +465,9 @@ fn zero_is_a_latitude_and_the_box_has_edges() {
 fn lesson_10_durations_end_at_the_stamp_whenever_they_are_computed() {
     let minutes = |later: i64| {
         let stamp = Stamp::from_micros(stamp().micros() + later * 60_000_000).unwrap();
-        let mut outages = Outages::new(stamp, chrono_tz::America::Boa_Vista, Arc::new(Area::roraima()));
-        outages.add(&good("1"));
-        outages.active()[0].duracao_minutos
+        let mut intake = Intake::new(stamp, chrono_tz::America::Boa_Vista, Arc::new(Area::roraima()));
+        intake.add(&good("1"));
+        intake.finish().active()[0].duracao_minutos
     };
     assert_eq!(
         (minutes(0), minutes(10)),
@@ -258,9 +478,9 @@ fn lesson_10_durations_end_at_the_stamp_whenever_they_are_computed() {
 
 #[test]
 fn a_utc_machine_reads_local_times_in_the_policys_zone() {
-    let mut utc = Outages::new(stamp(), chrono_tz::UTC, Arc::new(Area::roraima()));
+    let mut utc = Intake::new(stamp(), chrono_tz::UTC, Arc::new(Area::roraima()));
     utc.add(&good("1"));
-    assert_eq!(utc.active()[0].duracao_minutos, 125 + 4 * 60);
+    assert_eq!(utc.finish().active()[0].duracao_minutos, 125 + 4 * 60);
 }
 
 /// Any row: mostly plausible cells, some hostile.
@@ -278,7 +498,7 @@ pub(super) fn any_row() -> impl Strategy<Value = Row<'static>> {
         cell("[0-9]{1,2}"),
         cell("[0-9-]{1,12}"),
         cell("14001(00|59|75)"),
-        cell("[A-C]"),
+        cell("[A-C]|[cC][eE]ntro|[Ss](ã|a\u{303}|A|a)o  ?Vicente\u{200B}?"),
         cell("[0-5]\\.[0-9]"),
         cell("-6[0-4]\\.[0-9]"),
         start,
@@ -321,6 +541,14 @@ proptest! {
         prop_assert_eq!(outages.active().len() as u64 + outages.inactive() + quarantined, count);
         prop_assert!(outages.repaired().values().all(|repaired| *repaired <= outages.active().len() as u64));
         prop_assert!(outages.active().iter().all(|outage| outage.status.is_active()));
+        prop_assert!(outages.active().iter().all(|outage| outage.duracao_minutos <= 365 * 24 * 60));
+        let names: std::collections::BTreeSet<_> = outages.active().iter().map(|o| (&o.codigo_ibge, &o.bairro)).collect();
+        let keys: std::collections::BTreeSet<_> =
+            names.iter().map(|(code, bairro)| (code, super::text::name_key(bairro))).collect();
+        prop_assert_eq!(names.len(), keys.len(), "each name in one spelling");
+        let is_lost = outages.active().is_empty() && quarantined > 0;
+        let is_above = quarantined * 2 > outages.active().len() as u64 + quarantined;
+        prop_assert_eq!(outages.demand_publishable(50).is_err(), is_lost || is_above);
         prop_assert!(outages.active().iter().all(|o| o.previsao_restabelecimento.is_none_or(|forecast| forecast >= o.data_inicio)));
     }
 }

@@ -2,6 +2,8 @@
 
 use serde::{Serialize, Serializer};
 
+use super::text::code_word;
+
 /// Status of an outage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
@@ -21,15 +23,15 @@ impl Status {
     /// The statuses that an active outage may have, in the order of the work.
     pub const ACTIVE: [Self; 3] = [Self::EmPreparacao, Self::Deslocamento, Self::EmExecucao];
 
-    /// The status of a code in the view; `None` when the code is unknown.
+    /// The status of a code in the view, however it is spelled; `None` when the code is unknown.
     #[must_use]
     pub fn of_code(code: &str) -> Option<Self> {
-        match code.trim() {
-            "P" | "p" => Some(Self::EmPreparacao),
-            "D" | "d" => Some(Self::Deslocamento),
-            "E" | "e" => Some(Self::EmExecucao),
-            "C" | "c" | "CONCLUIDA" => Some(Self::Concluida),
-            "CANCELADA" => Some(Self::Cancelada),
+        match code_word(code).as_str() {
+            "p" | "empreparacao" => Some(Self::EmPreparacao),
+            "d" | "deslocamento" | "emdeslocamento" => Some(Self::Deslocamento),
+            "e" | "emexecucao" => Some(Self::EmExecucao),
+            "c" | "concluida" | "concluido" => Some(Self::Concluida),
+            "cancelada" | "cancelado" => Some(Self::Cancelada),
             _ => None,
         }
     }
@@ -86,12 +88,12 @@ impl Tipo {
     /// Both types.
     pub const ALL: [Self; 2] = [Self::Programada, Self::NaoProgramada];
 
-    /// The type of a word in the view; `None` when it is unknown.
+    /// The type of a word in the view, however it is spelled; `None` when it is unknown.
     #[must_use]
     pub fn of_word(word: &str) -> Option<Self> {
-        match word.trim() {
-            "PROGRAMADA" => Some(Self::Programada),
-            "NAO_PROGRAMADA" => Some(Self::NaoProgramada),
+        match code_word(word).as_str() {
+            "programada" | "programado" => Some(Self::Programada),
+            "naoprogramada" | "naoprogramado" => Some(Self::NaoProgramada),
             _ => None,
         }
     }
@@ -122,7 +124,45 @@ mod tests {
         assert_eq!(Status::of_code("X"), None);
         assert_eq!(Status::of_code(""), None);
         assert_eq!(Tipo::of_word("PROGRAMADA "), Some(Tipo::Programada));
-        assert_eq!(Tipo::of_word("programado"), None);
+        assert_eq!(Tipo::of_word("EMERGENCIAL"), None);
+        assert_eq!(Tipo::of_word("REPROGRAMADA"), None);
+    }
+
+    #[test]
+    fn words_are_read_in_every_spelling() {
+        for (written, expected) in [
+            ("CONCLUÍDA", Status::Concluida),
+            ("Concluida", Status::Concluida),
+            ("conclui\u{301}do", Status::Concluida),
+            ("cancelada", Status::Cancelada),
+            ("\u{FEFF}Cancelado\u{A0}", Status::Cancelada),
+            ("Em Execução", Status::EmExecucao),
+            ("EM_EXECUCAO", Status::EmExecucao),
+            ("em-preparação", Status::EmPreparacao),
+            ("Deslocamento", Status::Deslocamento),
+            ("Em deslocamento", Status::Deslocamento),
+            ("p", Status::EmPreparacao),
+            ("ｃ", Status::Concluida),
+        ] {
+            assert_eq!(Status::of_code(written), Some(expected), "{written:?}");
+        }
+        for (written, expected) in [
+            ("Programada", Tipo::Programada),
+            ("programado", Tipo::Programada),
+            ("Não Programada", Tipo::NaoProgramada),
+            ("NÃO-PROGRAMADA", Tipo::NaoProgramada),
+            ("nao programada", Tipo::NaoProgramada),
+            ("Na\u{303}o_Programada", Tipo::NaoProgramada),
+        ] {
+            assert_eq!(Tipo::of_word(written), Some(expected), "{written:?}");
+        }
+        for status in Status::ACTIVE {
+            assert_eq!(
+                Status::of_code(status.as_str()),
+                Some(status),
+                "what is published is understood"
+            );
+        }
     }
 
     #[test]

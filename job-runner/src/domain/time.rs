@@ -97,22 +97,26 @@ pub enum Resolution {
     Nonexistent,
 }
 
-/// Reads `YYYY-MM-DD[ HH:MM:SS[.f]][±HH[:MM]]`, with a space or a `T`. `None` for anything else, `infinity`, BC and years
-/// above 9999 among them.
+/// Reads `YYYY-MM-DD[ HH:MM[:SS[.f]]][±HH[[:]MM]]`, with a space or a `T`, with `/` instead of `-` in the date, `,` instead of `.`
+/// before the fraction, and `Z` or `UTC` for the offset. `None` for anything else, `infinity`, BC and years above 9999 among them;
+/// and for dates that begin with the day, because some begin with the month.
 #[must_use]
 pub fn parse(text: &str) -> Option<Written> {
     let text = text.trim();
     let (date, rest) = text.split_at_checked(10)?;
-    let date = read(date, DATE)?.to_naive_date().ok()?;
+    let date = read(date, DATE)
+        .or_else(|| read(date, DATE_WITH_SLASHES))?
+        .to_naive_date()
+        .ok()?;
     if rest.is_empty() {
         return Some(Written::Local(date.and_time(NaiveTime::MIN)));
     }
-    let rest = rest.strip_prefix([' ', 'T'])?;
-    let (time, offset) = match rest.find(['+', '-', 'Z']) {
+    let rest = rest.strip_prefix([' ', 'T', 't'])?;
+    let (time, offset) = match rest.find(['+', '-', 'Z', 'z', 'U']) {
         Some(at) => rest.split_at_checked(at).map(|(time, offset)| (time, Some(offset)))?,
         None => (rest, None),
     };
-    let local = date.and_time(read(time, TIME)?.to_naive_time().ok()?);
+    let local = date.and_time(time_of_day(time.trim_end())?);
     match offset {
         None => Some(Written::Local(local)),
         Some(offset) => parse_offset(offset)?
@@ -153,6 +157,22 @@ const DATE: &[Item<'static>] = &[
     Item::Numeric(Numeric::Day, Pad::Zero),
 ];
 
+/// `%Y/%m/%d`.
+const DATE_WITH_SLASHES: &[Item<'static>] = &[
+    Item::Numeric(Numeric::Year, Pad::Zero),
+    Item::Literal("/"),
+    Item::Numeric(Numeric::Month, Pad::Zero),
+    Item::Literal("/"),
+    Item::Numeric(Numeric::Day, Pad::Zero),
+];
+
+/// `%H:%M`.
+const MINUTES: &[Item<'static>] = &[
+    Item::Numeric(Numeric::Hour, Pad::Zero),
+    Item::Literal(":"),
+    Item::Numeric(Numeric::Minute, Pad::Zero),
+];
+
 /// `%H:%M:%S%.f`.
 const TIME: &[Item<'static>] = &[
     Item::Numeric(Numeric::Hour, Pad::Zero),
@@ -169,8 +189,16 @@ fn read(text: &str, items: &[Item<'static>]) -> Option<Parsed> {
     Some(parsed)
 }
 
+fn time_of_day(text: &str) -> Option<NaiveTime> {
+    let parsed = match text.split_once(',') {
+        Some((seconds, fraction)) => read(&format!("{seconds}.{fraction}"), TIME),
+        None => read(text, TIME).or_else(|| read(text, MINUTES)),
+    };
+    parsed?.to_naive_time().ok()
+}
+
 fn parse_offset(text: &str) -> Option<FixedOffset> {
-    if text == "Z" {
+    if matches!(text, "Z" | "z" | "UTC") {
         return Some(Utc.fix());
     }
     let (sign, digits) = match text.split_at_checked(1)? {
@@ -180,7 +208,11 @@ fn parse_offset(text: &str) -> Option<FixedOffset> {
     };
     let mut seconds = 0;
     let mut unit = 3_600;
-    for part in digits.split(':') {
+    let in_pairs = match digits.split_at_checked(2) {
+        Some((hours, minutes)) if digits.len() == 4 => vec![hours, minutes],
+        _ => digits.split(':').collect(),
+    };
+    for part in in_pairs {
         if part.len() != 2 || unit == 0 {
             return None;
         }
@@ -241,6 +273,29 @@ mod tests {
     }
 
     #[test]
+    fn a_moment_is_read_in_every_spelling_that_has_one_meaning() {
+        let zone = chrono_tz::America::Boa_Vista;
+        for text in [
+            "2026-11-29 08:00",
+            "2026-11-29T08:00",
+            "2026-11-29t08:00:00",
+            "2026/11/29 08:00",
+            "2026-11-29 08:00:00,000",
+            "2026-11-29 08:00-0400",
+            "2026-11-29 08:00:00-0400",
+            "2026-11-29 08:00:00 -0400",
+            "2026-11-29T08:00-04",
+            "2026-11-29 12:00Z",
+            "2026-11-29 12:00z",
+            "2026-11-29 12:00:00 UTC",
+            "2026-11-29T13:30+0130",
+        ] {
+            let read = parse(text).map(|written| resolve(written, zone, Fold::Earlier).0.to_rfc3339());
+            assert_eq!(read.as_deref(), Some("2026-11-29T08:00:00-04:00"), "{text}");
+        }
+    }
+
+    #[test]
     fn f23_skipped_and_repeated_local_times_are_resolved() {
         let zone = chrono_tz::America::Sao_Paulo;
         assert_eq!(
@@ -270,6 +325,13 @@ mod tests {
             "2026-02-30",
             "2026-11-23 25:00:00",
             "ontem",
+            "29/11/2026 08:00",
+            "11/29/2026 08:00",
+            "2026-11-29 08",
+            "2026-11-29 08:00 -04000",
+            "2026-11-29 08:00 -é4",
+            "2026-11-29 08:00 UTC+4",
+            "2026-11-29 08:00 BRT",
         ] {
             assert_eq!(parse(text), None, "{text}");
         }

@@ -15,6 +15,7 @@ use chrono::{DateTime, Utc};
 use mapa_refresh_crds::{
     policy::{DatabaseKind, TaskName},
     report::{Publication, Published, SuccessKind, code},
+    rows::RowCounts,
 };
 use secrecy::SecretString;
 use tokio::time::Instant;
@@ -57,6 +58,8 @@ impl Context {
 /// What the report carries besides the result.
 #[derive(Clone, Debug, Default)]
 pub struct Notes {
+    /// The rows for which the run refused to publish.
+    pub refused_rows: Option<RowCounts>,
     /// What the health-check found published.
     pub published: Option<Published>,
     /// Recent publications of the task's document, newest first.

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mapa_refresh_crds::report::{SuccessKind, code};
+use mapa_refresh_crds::{
+    report::{SuccessKind, code},
+    rows::RowCounts,
+};
 
 use super::{Context, Done, connect_cache, demand_past, owner, view::Content};
 use crate::{
@@ -23,6 +26,7 @@ pub(super) async fn publish(
     content: &Content,
     encodings: Encodings,
 ) -> Result<Done, Fault> {
+    demand_publishable(context, content)?;
     stop.begins("publishing to the cache");
     let mut cache = connect_cache(context).await?;
     let settings = &context.settings;
@@ -58,6 +62,19 @@ pub(super) async fn publish(
         );
     }
     evidence(&cache.key(which), content, &outcome)
+}
+
+/// That the rows that are left can stand for the view. What the report says of the rows it says in any case.
+fn demand_publishable(context: &Context, content: &Content) -> Result<(), Fault> {
+    let outages = &content.outages;
+    let max_percent = context.settings.plausibility.max_quarantined_percent.unsigned_abs();
+    outages.demand_publishable(max_percent).map_err(|too_many| {
+        context.notes.borrow_mut().refused_rows = Some(RowCounts {
+            repaired: outages.repaired(),
+            quarantined: outages.quarantined(),
+        });
+        Fault::permanent(code::ROWS_QUARANTINED, too_many)
+    })
 }
 
 fn evidence(which: &str, content: &Content, outcome: &Outcome) -> Result<Done, Fault> {

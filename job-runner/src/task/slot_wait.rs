@@ -153,5 +153,11 @@ impl Wait<'_> {
 
 /// Whether a refresh of the view may mend it.
 fn is_of_the_content(fault: &Fault) -> bool {
-    [code::VIEW_TOO_OLD, code::IMPLAUSIBLE_RESULT, code::CLOCK_SET_BACK].contains(&fault.code.as_ref())
+    [
+        code::VIEW_TOO_OLD,
+        code::IMPLAUSIBLE_RESULT,
+        code::ROWS_QUARANTINED,
+        code::CLOCK_SET_BACK,
+    ]
+    .contains(&fault.code.as_ref())
 }

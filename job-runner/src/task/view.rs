@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use super::{Context, demand_past};
 use crate::{
     database::{Database, Reading, RowSink},
-    domain::{outage::Outages, row::Row},
+    domain::{
+        outage::{Intake, Outages},
+        row::Row,
+    },
     fault::Fault,
     settings::Settings,
 };
@@ -26,13 +29,14 @@ pub(super) struct Content {
 pub(super) async fn read(context: &Context, database: &mut impl Database) -> Result<Content, Fault> {
     let mut collector = Collector {
         settings: &context.settings,
-        outages: None,
+        intake: None,
     };
     let reading = database.read(&mut collector).await?;
     demand_past("the view", reading.age_seconds)?;
     let outages = collector
-        .outages
-        .unwrap_or_else(|| context.settings.no_outages(&reading));
+        .intake
+        .unwrap_or_else(|| context.settings.no_outages(&reading))
+        .finish();
     let content = Content {
         outages: Arc::new(outages),
         is_of_slot: context
@@ -61,21 +65,29 @@ fn log(content: &Content) {
         of_slot = is_of_slot,
         "read the view"
     );
+    let quarantined = outages.quarantined();
+    if !quarantined.is_empty() {
+        tracing::warn!(
+            rows = quarantined.values().sum::<u64>(),
+            reasons = ?quarantined,
+            "rows of the view are left out: correct them where the view is built"
+        );
+    }
 }
 
 struct Collector<'a> {
     settings: &'a Settings,
-    outages: Option<Outages>,
+    intake: Option<Intake>,
 }
 
 impl RowSink for Collector<'_> {
     fn begin(&mut self, reading: &Reading) {
-        self.outages = Some(self.settings.no_outages(reading));
+        self.intake = Some(self.settings.no_outages(reading));
     }
 
     fn row(&mut self, row: &Row<'_>) {
-        if let Some(outages) = &mut self.outages {
-            outages.add(row);
+        if let Some(intake) = &mut self.intake {
+            intake.add(row);
         }
     }
 }

@@ -8,12 +8,12 @@
     reason = "tests: clippy knows only functions marked #[test]"
 )]
 
-mod encodings;
-mod errors;
 mod cache_limits;
 mod cache_permissions;
-mod eviction;
 mod connections;
+mod encodings;
+mod errors;
+mod eviction;
 mod faults;
 mod grants;
 mod health_check;

@@ -16,7 +16,7 @@ use mapa_refresh_crds::{
 use mapa_refresh_job_runner::{
     cache::{Cache, Document, Lifetimes, Request, Target},
     domain::{
-        area::Area, geojson::FeatureCollection, map_document::MapDocument, outage::Outages, row::Row, time::Stamp,
+        area::Area, geojson::FeatureCollection, map_document::MapDocument, outage::Intake, row::Row, time::Stamp,
     },
 };
 use redis::Commands;
@@ -346,15 +346,17 @@ impl Publisher {
 
     fn publish(&mut self) {
         let stamp = Stamp::from_micros(Utc::now().timestamp_micros()).unwrap();
-        let mut outages = Outages::new(stamp, chrono_tz::America::Boa_Vista, Arc::new(Area::roraima()));
+        let mut intake = Intake::new(stamp, chrono_tz::America::Boa_Vista, Arc::new(Area::roraima()));
+        let data_inicio = (Utc::now() - chrono::Duration::hours(5)).to_rfc3339();
         for id in 0..40 {
-            outages.add(&Row {
+            intake.add(&Row {
                 id: Some(id.to_string().into()),
-                data_inicio: Some("2026-01-01 00:00:00".into()),
+                data_inicio: Some(data_inicio.as_str().into()),
                 ucs_afetadas: Some("3".into()),
                 ..Row::default()
             });
         }
+        let outages = intake.finish();
         let request = Request {
             document: Document::Map,
             owner: "radar/roraima",

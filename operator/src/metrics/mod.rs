@@ -22,7 +22,7 @@ use self::{
         BuildLabel, Code, ErrorLabels, RequestLabels, ResourceLabel, RunLabels, RunOutcome, Task, TaskLabel, Verb,
         Watched,
     },
-    policies::{GAUGES, Policies, Tell, TellReason},
+    policies::{GAUGES, Policies, Tell, TellReason, TellRows},
 };
 use crate::{clock::Clock, error::Error, health::work::Work, status::FinishedRun};
 
@@ -90,6 +90,9 @@ impl Metrics {
         let mut reasons = Registry::with_prefix(PREFIX);
         reasons.register_collector(Box::new(TellReason(metrics.policies.clone())));
         of_policies.push(reasons);
+        let mut rows = Registry::with_prefix(PREFIX);
+        rows.register_collector(Box::new(TellRows(metrics.policies.clone())));
+        of_policies.push(rows);
         metrics.parts.extend(of_policies);
         metrics
     }

@@ -2,6 +2,7 @@
 //! series, and an age is right at the moment of the scrape although nothing was reconciled since.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
@@ -10,7 +11,8 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::{Resource, core::DeserializeGuard, runtime::reflector::Store};
 use mapa_refresh_crds::{
     MapaRefreshPolicy,
-    status::{CompliantReason, ConditionType, Tally},
+    rows::{quarantine_word, repair_word},
+    status::{CompliantReason, ConditionType, Tally, TaskStatus},
 };
 use prometheus_client::{
     collector::Collector,
@@ -192,7 +194,7 @@ pub const GAUGES: &[PolicyGauge] = &[
         in_seconds: true,
         help: "Most by which two of the clocks of database, node and operator were apart at a task's last run; 0 up to 60 s.",
         read: |policy, _| {
-            let skew = |task: &mapa_refresh_crds::status::TaskStatus| task.clock_skew_seconds;
+            let skew = |task: &TaskStatus| task.clock_skew_seconds;
             let tasks = &policy?.status.as_ref()?.tasks;
             Some(as_float(tasks.iter().filter_map(skew).max().unwrap_or(0)))
         },
@@ -203,6 +205,12 @@ pub const GAUGES: &[PolicyGauge] = &[
 pub const REASON: (&str, &str) = (
     "compliant_reason",
     "1 for the reason of the condition Compliant; a reason that this version does not know is Other.",
+);
+
+/// The gauge of rows that were not as they should be: a series for each reason that has rows.
+pub const ROWS: (&str, &str) = (
+    "rows",
+    "Rows of the view that the task's last run left out (outcome quarantined) or mended (repaired), by reason; a reason that this version does not know is OTHER.",
 );
 
 /// How many policies there are.
@@ -318,6 +326,52 @@ impl Collector for TellReason {
                 None => Ok(()),
             })
     }
+}
+
+/// Tells the rows of every task that were not as they should be.
+#[derive(Debug)]
+pub(super) struct TellRows(pub(super) Policies);
+
+impl Collector for TellRows {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut family = encoder.encode_descriptor(ROWS.0, ROWS.1, None, MetricType::Gauge)?;
+        self.0.each(|namespace, name, policy| {
+            let status = policy.and_then(|policy| policy.status.as_ref());
+            for task in status.into_iter().flat_map(|status| &status.tasks) {
+                for (outcome, reason, rows) in rows_of(task) {
+                    let labels = [
+                        ("namespace", namespace),
+                        ("policy", name),
+                        ("task", task.name.as_str()),
+                        ("outcome", outcome),
+                        ("reason", reason),
+                    ];
+                    ConstGauge::new(rows).encode(family.encode_family(&labels)?)?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Outcome, reason and number of the rows of a task. Reasons come from an enum: nobody who may write a status decides how many
+/// series there are.
+fn rows_of(task: &TaskStatus) -> impl Iterator<Item = (&'static str, &'static str, i64)> {
+    let mut sums = BTreeMap::<_, i64>::new();
+    let quarantined = task
+        .quarantined
+        .iter()
+        .map(|(word, rows)| ("quarantined", quarantine_word(word), rows));
+    let repaired = task
+        .repaired
+        .iter()
+        .map(|(word, rows)| ("repaired", repair_word(word), rows));
+    for (outcome, reason, rows) in quarantined.chain(repaired) {
+        let sum = sums.entry((outcome, reason)).or_default();
+        *sum = sum.saturating_add(*rows);
+    }
+    sums.into_iter()
+        .map(|((outcome, reason), rows)| (outcome, reason, rows))
 }
 
 /// Tells how many policies there are.

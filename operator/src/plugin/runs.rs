@@ -1,5 +1,7 @@
 //! `kubectl mapa runs`: what the last runs of a policy did, from its status and from the Jobs and pods that still exist.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
@@ -14,6 +16,7 @@ use mapa_refresh_crds::{
     labels::{FIELD_MANAGER, MANAGED_BY, POLICY},
     policy::TaskName,
     report::Attempt,
+    rows::RowCounts,
     status::{LastError, TaskStatus},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -61,6 +64,10 @@ struct Task {
     attempts: i32,
     duration_seconds: Option<i64>,
     records: Option<i64>,
+    /// Rows left out, by why.
+    quarantined: BTreeMap<String, i64>,
+    /// Rows mended, by what was mended.
+    repaired: BTreeMap<String, i64>,
     total_runs: i64,
     total_retries: i64,
     consecutive_failures: i32,
@@ -89,6 +96,8 @@ struct RunTold {
     attempts: i32,
     duration_seconds: Option<i64>,
     records: Option<i64>,
+    /// The rows that were not as they should be; absent of a run that did not report on them.
+    rows: Option<RowCounts>,
     error: Option<Trouble>,
     /// Each attempt, as the pod reported it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -215,6 +224,8 @@ impl Task {
             attempts: task.attempts,
             duration_seconds: task.last_duration_seconds,
             records: task.records,
+            quarantined: harmless_words(&task.quarantined),
+            repaired: harmless_words(&task.repaired),
             total_runs: task.total_runs,
             total_retries: task.total_retries,
             consecutive_failures: task.consecutive_failures,
@@ -240,6 +251,7 @@ impl RunTold {
             attempts: 0,
             duration_seconds: None,
             records: None,
+            rows: None,
             error: None,
             reported_attempts: Vec::new(),
         };
@@ -274,6 +286,10 @@ impl RunTold {
                 Result::Failed
             },
             records: outcome.result.as_ref().ok().copied(),
+            rows: outcome.rows.map(|rows| RowCounts {
+                repaired: harmless_words(&rows.repaired),
+                quarantined: harmless_words(&rows.quarantined),
+            }),
             error: outcome.result.err().map(|error| Trouble {
                 code: harmless(&error.code),
                 message: harmless(&error.message),
@@ -301,6 +317,24 @@ fn is_well(answer: &Answer) -> bool {
 
 fn number<T: ToString>(number: Option<T>) -> String {
     number.map_or_else(|| "-".to_owned(), |number| number.to_string())
+}
+
+/// Words from a status that somebody else may have written, or from a report.
+fn harmless_words<T: Copy>(counts: &BTreeMap<String, T>) -> BTreeMap<String, T> {
+    counts.iter().map(|(word, rows)| (harmless(word), *rows)).collect()
+}
+
+/// How many rows there are in all, and in a wide table of each reason.
+fn row_counts<T: Copy + Into<i128>>(counts: &BTreeMap<String, T>, wide: bool) -> String {
+    let rows: i128 = counts.values().map(|rows| (*rows).into()).sum();
+    if !wide || counts.is_empty() {
+        return rows.to_string();
+    }
+    let reasons: Vec<String> = counts
+        .iter()
+        .map(|(word, rows)| format!("{word} {}", (*rows).into()))
+        .collect();
+    format!("{rows} ({})", reasons.join(", "))
 }
 
 fn error(code: &str, message: &str, wide: bool) -> String {
@@ -333,12 +367,21 @@ fn tasks(tasks: &[Task], now: Timestamp, wide: bool) -> String {
         "ATTEMPTS",
         "DURATION",
         "RECORDS",
+        "LEFT-OUT",
+        "REPAIRED",
         "RUNS",
         "RETRIES",
         "FAILURES",
         "LAST-ERROR",
     ])];
     for task in tasks {
+        let of_rows = |counts| {
+            if task.task.publishes() {
+                row_counts(counts, wide)
+            } else {
+                "-".to_owned()
+            }
+        };
         rows.push(vec![
             task.task.to_string(),
             ago(task.last_success_time, now),
@@ -346,6 +389,8 @@ fn tasks(tasks: &[Task], now: Timestamp, wide: bool) -> String {
             task.attempts.to_string(),
             task.duration_seconds.map_or_else(|| "-".to_owned(), duration),
             number(task.records),
+            of_rows(&task.quarantined),
+            of_rows(&task.repaired),
             task.total_runs.to_string(),
             task.total_retries.to_string(),
             task.consecutive_failures.to_string(),
@@ -359,8 +404,13 @@ fn tasks(tasks: &[Task], now: Timestamp, wide: bool) -> String {
 
 fn runs(runs: &[RunTold], now: Timestamp, wide: bool) -> String {
     let heading = row([
-        "JOB", "SLOT", "ENDED", "RESULT", "ATTEMPTS", "DURATION", "RECORDS", "ERROR",
+        "JOB", "SLOT", "ENDED", "RESULT", "ATTEMPTS", "DURATION", "RECORDS", "LEFT-OUT", "REPAIRED", "ERROR",
     ]);
+    let of_rows = |run: &RunTold, which: fn(&RowCounts) -> &BTreeMap<String, u64>| {
+        run.rows
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), |rows| row_counts(which(rows), wide))
+    };
     let result = heading.iter().position(|heading| heading == "RESULT");
     let mut rows = vec![heading];
     for run in runs {
@@ -377,6 +427,8 @@ fn runs(runs: &[RunTold], now: Timestamp, wide: bool) -> String {
             },
             run.duration_seconds.map_or_else(|| "-".to_owned(), duration),
             number(run.records),
+            of_rows(run, |rows| &rows.quarantined),
+            of_rows(run, |rows| &rows.repaired),
             run.error
                 .as_ref()
                 .map_or_else(String::new, |told| error(&told.code, &told.message, wide)),

@@ -226,6 +226,7 @@ impl<'a> Operator<'a> {
             } else {
                 Err(failure())
             },
+            rows: None,
             evidence,
             log,
             published: None,

@@ -102,6 +102,7 @@ impl World {
                 attempts
             ],
             result: result.clone(),
+            refused_rows: None,
             published: None,
             publications: Publications::default(),
         };

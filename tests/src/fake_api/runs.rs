@@ -157,6 +157,7 @@ impl Orders {
                 code: failed.map(|error| error.code),
             }],
             result,
+            refused_rows: None,
             published,
             publications: Publications::default(),
         }

@@ -151,6 +151,14 @@ fn refusals(world: &World) {
             "spec.plausibility.maxDropPercent in body should be less than or equal to 100",
         ),
         (
+            serde_json::json!({ "plausibility": { "maxQuarantinedPercent": -1 } }),
+            "spec.plausibility.maxQuarantinedPercent in body should be greater than or equal to 0",
+        ),
+        (
+            serde_json::json!({ "plausibility": { "maxQuarantinedPercent": 101 } }),
+            "spec.plausibility.maxQuarantinedPercent in body should be less than or equal to 100",
+        ),
+        (
             serde_json::json!({ "plausibility": { "maxDropOutages": -1 } }),
             "spec.plausibility.maxDropOutages in body should be greater than or equal to 0",
         ),
