@@ -413,6 +413,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::rows::{Quarantine, Repair};
 
     fn report(result: RunResult) -> RunReport {
         RunReport {
@@ -514,6 +515,34 @@ mod tests {
         let mut short = "ação".to_owned();
         clean(&mut short, 6);
         assert_eq!(short, "ação");
+    }
+
+    #[test]
+    fn the_counts_of_a_run_that_refused_fit_beside_a_day_of_publications_and_are_no_new_version() {
+        let mut full = report(failed(&"x".repeat(5_000)));
+        let most = |words: Vec<&str>| {
+            words
+                .into_iter()
+                .map(|word| (word.to_owned(), u64::from(u32::MAX)))
+                .collect()
+        };
+        full.refused_rows = Some(RowCounts {
+            quarantined: most(Quarantine::ALL.iter().map(|why| why.as_str()).collect()),
+            repaired: most(Repair::ALL.iter().map(|repair| repair.as_str()).collect()),
+        });
+        full.publications = Publications::new((0..144).map(|i| Publication {
+            published_at: 1_800_000_000 - 600 * i,
+            data_as_of: 1_799_999_990 - 600 * i,
+        }));
+        let line = full.encode(MAX_BYTES).unwrap();
+        let read = RunReport::decode(&line).unwrap();
+        assert_eq!((read.publications.len(), &read.refused_rows), (144, &full.refused_rows));
+        // An operator that knows the field reads a report without it, and an older one ignores what it does not know.
+        let older = report(failed("x")).encode(MAX_BYTES).unwrap();
+        assert!(!older.contains("refusedRows"));
+        assert_eq!(RunReport::decode(&older).unwrap().refused_rows, None);
+        let newer = older.replacen("\"version\":1", "\"version\":1,\"fromALaterVersion\":{\"a\":1}", 1);
+        assert!(RunReport::decode(&newer).is_ok());
     }
 
     #[test]

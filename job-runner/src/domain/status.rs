@@ -27,9 +27,9 @@ impl Status {
     #[must_use]
     pub fn of_code(code: &str) -> Option<Self> {
         match code_word(code).as_str() {
-            "p" | "empreparacao" => Some(Self::EmPreparacao),
+            "p" | "preparacao" | "empreparacao" => Some(Self::EmPreparacao),
             "d" | "deslocamento" | "emdeslocamento" => Some(Self::Deslocamento),
-            "e" | "emexecucao" => Some(Self::EmExecucao),
+            "e" | "execucao" | "emexecucao" => Some(Self::EmExecucao),
             "c" | "concluida" | "concluido" => Some(Self::Concluida),
             "cancelada" | "cancelado" => Some(Self::Cancelada),
             _ => None,

@@ -694,6 +694,8 @@ fn hostile_text_and_odd_types_are_carried_as_data() {
         "UNKNOWN_MUNICIPALITY",
         "UNKNOWN_STATUS",
         "UNKNOWN_TYPE",
+        // Of the unpaired one.
+        "UNREADABLE_TEXT",
     ];
     assert_eq!(success.repaired, of_the_bare.map(|why| (why.to_owned(), 1)).into());
     let map = oracle.site.document("mapa:interrupcoes").unwrap();

@@ -47,15 +47,7 @@ fn accepted(world: &World, task: &str, job: &str) -> Success {
 #[test]
 fn lesson_09_a_collapse_is_refused_until_a_later_job_finds_it_too() {
     let world = published(30);
-    let documents = || {
-        [
-            "mapa:interrupcoes",
-            "{mapa:interrupcoes}:geojson",
-            "mapa:estatisticas",
-            "{mapa:estatisticas}:last_good",
-        ]
-        .map(|key| world.document(key).unwrap())
-    };
+    let documents = || documents(&world);
     let before = documents();
     fill(&world, 0);
     world.succeed(VIEW);
@@ -146,6 +138,94 @@ fn lesson_09_both_limits_have_to_be_exceeded_and_both_can_be_set() {
             u64::from(if is_published { after } else { before }),
             "{before} to {after}, {limits:?}"
         );
+    }
+}
+
+/// Every document with its siblings.
+fn documents(world: &World) -> [serde_json::Value; 4] {
+    [
+        "mapa:interrupcoes",
+        "{mapa:interrupcoes}:geojson",
+        "mapa:estatisticas",
+        "{mapa:estatisticas}:last_good",
+    ]
+    .map(|key| world.document(key).unwrap())
+}
+
+#[test]
+fn lesson_09_a_view_of_which_every_row_is_quarantined_is_never_published_as_no_outages() {
+    let world = published(300);
+    let before = documents(&world);
+    world.sql(
+        "DROP MATERIALIZED VIEW radar.mv_portal_publico;
+         ALTER TABLE radar.interrupcao ALTER id TYPE text USING 'OC-' || id;
+         CREATE MATERIALIZED VIEW radar.mv_portal_publico AS SELECT * FROM radar.interrupcao WITH NO DATA;
+         CREATE UNIQUE INDEX mv_portal_publico_unico ON radar.mv_portal_publico (linha);
+         ALTER MATERIALIZED VIEW radar.mv_portal_publico OWNER TO mapa_refresh",
+    );
+    world.succeed(VIEW);
+    let all = std::collections::BTreeMap::from([("INVALID_ID".to_owned(), 300)]);
+    for task in [MAP, STATISTICS] {
+        // A later Job confirms a collapse, and no setting allows this.
+        for (job, percent) in [("a", "50"), ("b", "50"), ("c", "100")] {
+            let run = world
+                .runner(task)
+                .env("MAPA_JOB_NAME", job)
+                .env("MAPA_MAX_RETRIES", "3")
+                .env("MAPA_MAX_QUARANTINED_PERCENT", percent)
+                .run();
+            let error = run.failure(2);
+            assert_eq!(error.code, "RowsQuarantined", "{error:?}");
+            assert!(
+                error.message.contains("300 of the view's 300 rows") && error.message.contains("INVALID_ID 300"),
+                "{error:?}"
+            );
+            assert_eq!(run.report.attempts.len(), 1, "permanent: {run:?}");
+            assert_eq!(run.report.refused_rows.as_ref().unwrap().quarantined, all);
+            assert!(run.stderr.contains("rows of the view are left out"), "{}", run.stderr);
+        }
+    }
+    assert_eq!(documents(&world), before, "the old documents stay, and their siblings");
+    let waiting: Vec<String> = world.cache().keys("*:staging:*").unwrap();
+    assert_eq!(waiting, Vec::<String>::new());
+}
+
+#[test]
+fn lesson_09_the_share_of_quarantined_rows_has_a_bound_that_can_be_set() {
+    let world = published(10);
+    let spoil = |rows: u32| {
+        world.sql(&format!(
+            "UPDATE radar.interrupcao SET ucs_afetadas = CASE WHEN linha <= (SELECT min(linha) + {rows} - 1 FROM radar.interrupcao) THEN -1 ELSE 10 END"
+        ));
+        world.succeed(VIEW);
+    };
+    let total = || world.document("mapa:interrupcoes").unwrap()["total"].as_u64().unwrap();
+    for (rows, percent, expected) in [
+        (5, None, Some(5)),
+        (6, None, None),
+        (6, Some("60"), Some(4)),
+        (1, Some("0"), None),
+        (9, Some("100"), Some(1)),
+        (10, Some("100"), None),
+        (0, Some("0"), Some(10)),
+    ] {
+        spoil(rows);
+        let before = total();
+        let mut runner = world.runner(MAP).env("MAPA_MAX_DROP_PERCENT", "100");
+        if let Some(percent) = percent {
+            runner = runner.env("MAPA_MAX_QUARANTINED_PERCENT", percent);
+        }
+        let run = runner.run();
+        match expected {
+            Some(published) => {
+                assert_eq!(run.success().records, published, "{rows} of 10, {percent:?}");
+                assert_eq!(total(), published);
+            }
+            None => {
+                assert_eq!(run.failure(2).code, "RowsQuarantined", "{rows} of 10, {percent:?}");
+                assert_eq!(total(), before);
+            }
+        }
     }
 }
 

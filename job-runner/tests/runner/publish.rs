@@ -446,6 +446,8 @@ fn lesson_08_ugly_rows_are_counted_exactly_and_spoil_nothing() {
         (15, ", status_codigo = 'Q', latitude = 0"),
         (16, ", data_inicio = localtimestamp - interval '4 h' + interval '3 min'"),
         (17, ", equipes_designadas = NULL, causa = E'\\x1b[31m</script>'"),
+        (18, ", previsao_restabelecimento = '9999-12-31', bairro = 'CENTRO'"),
+        (19, ", bairro = U&'Jo\\FFFDo', causa = U&'Queda de \\FFFDrvore'"),
         (20, ", ucs_afetadas = NULL"),
         (21, ", ucs_afetadas = 'NaN'"),
         (22, ", ucs_afetadas = -4"),
@@ -454,7 +456,15 @@ fn lesson_08_ugly_rows_are_counted_exactly_and_spoil_nothing() {
         (25, ", data_inicio = 'infinity'"),
         (26, ", data_inicio = localtimestamp - interval '4 h' + interval '1 h'"),
         (27, ", ucs_afetadas = 1e30"),
+        (28, ", data_inicio = '0225-11-29 08:00'"),
+        (29, ", data_inicio = localtimestamp - interval '366 days'"),
         (30, ", status_codigo = 'C'"),
+        (31, ", status_codigo = 'Concluída'"),
+        (32, ", status_codigo = 'cancelada'"),
+        (
+            9_007_199_254_740_993,
+            ", tipo = 'Não Programada', status_codigo = 'execução', bairro = U&'Centro\\200B'",
+        ),
     ] {
         world.outage(id, 30, others);
     }
@@ -464,18 +474,20 @@ fn lesson_08_ugly_rows_are_counted_exactly_and_spoil_nothing() {
     world.succeed(VIEW);
     let map = world.succeed(MAP);
     let counts = |pairs: &[(&str, u64)]| pairs.iter().map(|(why, count)| ((*why).to_owned(), *count)).collect();
-    assert_eq!(map.records, 13);
+    assert_eq!(map.records, 16);
     assert_eq!(
         map.repaired,
         counts(&[
             ("COORDINATES_MISSING", 1),
             ("COORDINATES_OUTSIDE_AREA", 1),
             ("FORECAST_BEFORE_START", 1),
+            ("FORECAST_TOO_FAR", 1),
             ("MISSING_CREWS", 1),
             ("START_AHEAD", 1),
             ("UNKNOWN_MUNICIPALITY", 2),
             ("UNKNOWN_STATUS", 1),
             ("UNKNOWN_TYPE", 1),
+            ("UNREADABLE_TEXT", 1),
         ])
     );
     assert_eq!(
@@ -490,6 +502,7 @@ fn lesson_08_ugly_rows_are_counted_exactly_and_spoil_nothing() {
             ("MISSING_UCS", 1),
             ("NEGATIVE_CREWS", 1),
             ("NEGATIVE_UCS", 1),
+            ("START_TOO_OLD", 2),
         ])
     );
     let published = world.document("mapa:interrupcoes").unwrap();
@@ -500,7 +513,61 @@ fn lesson_08_ugly_rows_are_counted_exactly_and_spoil_nothing() {
         .find(|item| item["id"] == 17)
         .unwrap();
     assert_eq!(hostile["causa"], "\u{1b}[31m</script>");
+    let large = published["interrupcoes"].as_array().unwrap().last().unwrap();
+    assert_eq!(
+        (&large["id"], &large["status"], &large["bairro"]),
+        (&json!("9007199254740993"), &json!("EM_EXECUCAO"), &json!("Centro"))
+    );
     assert_eq!(world.succeed(STATISTICS).quarantined, map.quarantined);
+    let statistics = world.document("mapa:estatisticas").unwrap();
+    let bairros = statistics["bairros"].as_array().unwrap().iter();
+    let of_boa_vista = bairros.filter(|bairro| bairro["codigo_ibge"] == "1400100");
+    let names: Vec<_> = of_boa_vista.map(|bairro| bairro["bairro"].as_str().unwrap()).collect();
+    assert_eq!(names, ["Centro", "Jo\u{fffd}o"]);
+    // No outage of these is older than five hours and a half, and each has 10 UCs.
+    assert!(
+        statistics["chi_total"].as_f64().unwrap() < 16.0 * 10.0 * 5.5,
+        "{statistics}"
+    );
+}
+
+#[test]
+fn lesson_08_columns_of_other_types_and_spellings_are_read() {
+    let world = World::new();
+    world.sql(
+        "DROP MATERIALIZED VIEW radar.mv_portal_publico;
+         ALTER TABLE radar.interrupcao ALTER codigo_ibge TYPE numeric(9,2) USING codigo_ibge::numeric, ALTER data_inicio TYPE text,
+             ALTER latitude TYPE text, ALTER id TYPE float8, ALTER ucs_afetadas TYPE real, ALTER numero_ocorrencia TYPE text;
+         CREATE MATERIALIZED VIEW radar.mv_portal_publico AS SELECT * FROM radar.interrupcao WITH NO DATA;
+         CREATE UNIQUE INDEX mv_portal_publico_unico ON radar.mv_portal_publico (linha);
+         ALTER MATERIALIZED VIEW radar.mv_portal_publico OWNER TO mapa_refresh",
+    );
+    world.sql(
+        "INSERT INTO radar.interrupcao (id, codigo_ibge, data_inicio, latitude, longitude, tipo, status_codigo, ucs_afetadas, numero_ocorrencia)
+         SELECT 1e6 + n, 1400100, to_char(now() at time zone 'America/Boa_Vista' - interval '2 h', form), '2,8235', -60.67, 'programada', 'E', 12, '20260001.00'
+           FROM unnest(ARRAY['YYYY-MM-DD HH24:MI', 'YYYY-MM-DD\"T\"HH24:MI:SS\"-0400\"', 'YYYY/MM/DD HH24:MI']) WITH ORDINALITY AS forms (form, n)",
+    );
+    world.succeed(VIEW);
+    let map = world.succeed(MAP);
+    let missing_crews = [("MISSING_BAIRRO".to_owned(), 3), ("MISSING_CREWS".to_owned(), 3)].into();
+    assert_eq!((map.records, &map.repaired), (3, &missing_crews), "{map:?}");
+    let published = world.document("mapa:interrupcoes").unwrap();
+    for (item, id) in published["interrupcoes"].as_array().unwrap().iter().zip(1_000_001..) {
+        assert_eq!(item["id"], id);
+        assert_eq!(
+            (&item["codigoIbge"], &item["nomeMunicipio"]),
+            (&json!("1400100"), &json!("Boa Vista"))
+        );
+        assert_eq!(
+            (&item["ucsAfetadas"], &item["numeroOcorrencia"]),
+            (&json!(12), &json!("20260001"))
+        );
+        assert_eq!(item["coordenadas"]["latitude"], 2.8235);
+        assert!(
+            (119..=122).contains(&item["duracaoMinutos"].as_i64().unwrap()),
+            "{item}"
+        );
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 use mapa_refresh_crds::{
     report::{FaultClass, Published},
+    rows::{Quarantine, Repair, RowCounts},
     status::{ConditionType, LastError, MAX_MONTHS, MAX_OBSERVED_RUNS, MonthTally, Tally},
 };
 use proptest::prelude::*;
@@ -503,6 +504,11 @@ fn i9_the_largest_status_stays_below_8_kib() {
                 data_as_of: at(-n * 86_400 - 99).as_second(),
             });
             task.publications = Publications::new(moments);
+            let most = |words: Vec<&str>| words.into_iter().map(|word| (word.to_owned(), MAX_ROWS)).collect();
+            let quarantined = Quarantine::ALL.iter().map(|why| why.as_str());
+            task.quarantined = most(quarantined.chain([rows::OTHER]).collect());
+            let repaired = Repair::ALL.iter().map(|repair| repair.as_str());
+            task.repaired = most(repaired.chain([rows::OTHER]).collect());
         }
     }
     let extra = |id: &str| ExtraRuns {
@@ -552,6 +558,82 @@ fn i9_the_largest_status_stays_below_8_kib() {
     }
     let size = json.to_string().len();
     assert!(size <= 8_192, "{size} bytes");
+}
+
+fn counts<T>(pairs: &[(&str, T)]) -> BTreeMap<String, T>
+where
+    T: Copy,
+{
+    pairs.iter().map(|(word, rows)| ((*word).to_owned(), *rows)).collect()
+}
+
+/// A success that left rows out and mended some.
+fn success_with_rows(task: TaskName, ended: i64, quarantined: &[(&str, u64)], repaired: &[(&str, u64)]) -> RunResult {
+    let mut result = success(task, ended);
+    if let RunResult::Succeeded(success) = &mut result {
+        success.quarantined = counts(quarantined);
+        success.repaired = counts(repaired);
+    }
+    result
+}
+
+#[test]
+fn lesson_08_rows_that_are_left_out_or_mended_are_in_the_status_by_reason() {
+    let mut world = World::new();
+    let quarantined = [("INVALID_ID", 3), ("EVIL\n", 1), ("FROM_ANOTHER_VERSION", u64::MAX)];
+    world.run(
+        MAP,
+        1,
+        100,
+        1,
+        success_with_rows(MAP, 100, &quarantined, &[("START_AHEAD", 2)]),
+    );
+    world.fold(101);
+    let expected = counts(&[("INVALID_ID", 3), ("OTHER", 9_999_999_999)]);
+    assert_eq!(world.task(MAP).quarantined, expected);
+    assert_eq!(world.task(MAP).repaired, counts(&[("START_AHEAD", 2)]));
+
+    world.run(MAP, 2, 200, 1, failure());
+    world.fold(201);
+    assert_eq!(
+        world.task(MAP).quarantined,
+        expected,
+        "a run that read nothing says nothing of rows"
+    );
+    world.run(MAP, 3, 300, 1, success(MAP, 300));
+    world.fold(301);
+    assert_eq!(
+        (&world.task(MAP).quarantined, &world.task(MAP).repaired),
+        (&BTreeMap::new(), &BTreeMap::new())
+    );
+
+    // A task that does not publish does not read rows.
+    let view = TaskName::RefreshMvPortal;
+    world.run(view, 4, 400, 1, success_with_rows(view, 400, &[("INVALID_ID", 3)], &[]));
+    world.fold(401);
+    assert_eq!(world.task(view).quarantined, BTreeMap::new());
+}
+
+#[test]
+fn lesson_09_rows_for_which_a_run_refused_to_publish_are_in_the_status() {
+    let mut world = World::new();
+    world.run(MAP, 1, 100, 1, success_with_rows(MAP, 100, &[("MISSING_ID", 1)], &[]));
+    let refused = RunResult::Failed(RunError {
+        class: FaultClass::Permanent,
+        code: code::ROWS_QUARANTINED.to_owned(),
+        message: "300 of the view's 300 rows of active outages cannot be published".to_owned(),
+    });
+    world.run(MAP, 2, 200, 1, refused);
+    let report = world.runs[1].pods[0].ended.as_mut().unwrap().report.as_mut().unwrap();
+    report.refused_rows = Some(RowCounts {
+        quarantined: counts(&[("INVALID_ID", 300)]),
+        repaired: BTreeMap::new(),
+    });
+    world.fold(201);
+    assert_eq!(world.task(MAP).quarantined, counts(&[("INVALID_ID", 300)]));
+    assert_eq!(world.task(MAP).records, Some(312), "what is published stays");
+    assert_eq!(world.condition(ConditionType::Ready), ("False", "RunnerMisconfigured"));
+    assert_eq!(world.condition(ConditionType::AtRisk), ("True", "RunnerMisconfigured"));
 }
 
 #[test]
