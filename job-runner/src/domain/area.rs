@@ -85,7 +85,7 @@ impl Area {
             }
             _ => self.names.get_key_value(codigo_ibge),
         }?;
-        Some((code, Arc::clone(name)))
+        Some((code.as_str(), Arc::clone(name)))
     }
 }
 

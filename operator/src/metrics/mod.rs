@@ -22,7 +22,7 @@ use self::{
         BuildLabel, Code, ErrorLabels, RequestLabels, ResourceLabel, RunLabels, RunOutcome, Task, TaskLabel, Verb,
         Watched,
     },
-    policies::{GAUGES, Policies, Tell, TellReason, TellRows},
+    policies::{GAUGES, Policies, Tell, TellReason, TellRecords, TellRows},
 };
 use crate::{clock::Clock, error::Error, health::work::Work, status::FinishedRun};
 
@@ -93,6 +93,9 @@ impl Metrics {
         let mut rows = Registry::with_prefix(PREFIX);
         rows.register_collector(Box::new(TellRows(metrics.policies.clone())));
         of_policies.push(rows);
+        let mut records = Registry::with_prefix(PREFIX);
+        records.register_collector(Box::new(TellRecords(metrics.policies.clone())));
+        of_policies.push(records);
         metrics.parts.extend(of_policies);
         metrics
     }

@@ -213,6 +213,12 @@ pub const ROWS: (&str, &str) = (
     "Rows of the view that the task's last run left out (outcome quarantined) or mended (repaired), by reason; a reason that this version does not know is OTHER.",
 );
 
+/// The gauge of rows that are published.
+pub const RECORDS: (&str, &str) = (
+    "records",
+    "Outages that the task's last successful run published; of refresh-mv-portal and health-check the rows of the view.",
+);
+
 /// How many policies there are.
 pub const COUNT: (&str, &str) = (
     "policies",
@@ -347,6 +353,26 @@ impl Collector for TellRows {
                         ("reason", reason),
                     ];
                     ConstGauge::new(rows).encode(family.encode_family(&labels)?)?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Tells how many rows every task published or saw.
+#[derive(Debug)]
+pub(super) struct TellRecords(pub(super) Policies);
+
+impl Collector for TellRecords {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut family = encoder.encode_descriptor(RECORDS.0, RECORDS.1, None, MetricType::Gauge)?;
+        self.0.each(|namespace, name, policy| {
+            let status = policy.and_then(|policy| policy.status.as_ref());
+            for task in status.into_iter().flat_map(|status| &status.tasks) {
+                if let Some(records) = task.records {
+                    let labels = [("namespace", namespace), ("policy", name), ("task", task.name.as_str())];
+                    ConstGauge::new(records).encode(family.encode_family(&labels)?)?;
                 }
             }
             Ok(())

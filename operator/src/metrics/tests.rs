@@ -44,6 +44,7 @@ fn policy(name: &str, compliant: &str, reason: &str, until: i64) -> Guarded {
             "tasks": [{
                 "name": "refresh-mapa-cache", "cronJobName": "", "schedule": "",
                 "maxRetries": 3, "retryDelaySeconds": 60, "attemptTimeoutSeconds": 120,
+                "records": 305,
                 "quarantined": { "INVALID_ID": 300, "FUTURE_START": 2 },
                 "repaired": { "COORDINATES_MISSING": 7, "FROM_ANOTHER_VERSION": 1, format!("Hostile\"\n{name}"): 4 },
             }],
@@ -186,6 +187,10 @@ fn a_scrape_is_valid_openmetrics_in_which_everything_has_a_help_text() {
             r#"mapa_refresh_rows{namespace="radar",policy="a",task="refresh-mapa-cache",outcome="repaired",reason="OTHER"}"#,
             "5",
         ),
+        (
+            r#"mapa_refresh_records{namespace="radar",policy="a",task="refresh-mapa-cache"}"#,
+            "305",
+        ),
         (r#"mapa_refresh_breaches{namespace="radar",policy="a"}"#, "3.0"),
         (r#"mapa_refresh_breach_seconds{namespace="radar",policy="a"}"#, "77.0"),
         (
@@ -301,8 +306,8 @@ fn the_number_of_series_is_bounded_whatever_objects_say() {
     let series = world.series();
     let of_policies = series.keys().filter(|series| series.contains("policy=")).count();
     assert_eq!(series.len() - of_policies, empty, "what is counted knows no policy");
-    // The reason of Compliant, and four reasons of rows.
-    assert!(of_policies <= 50 * (GAUGES.len() + 1 + 4), "{of_policies}");
+    // The reason of Compliant, four reasons of rows, and the records of one task.
+    assert!(of_policies <= 50 * (GAUGES.len() + 1 + 4 + 1), "{of_policies}");
     let reasons: BTreeSet<&str> = series
         .keys()
         .filter(|series| series.starts_with("mapa_refresh_compliant_reason"))

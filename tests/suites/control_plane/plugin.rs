@@ -315,6 +315,27 @@ fn runs(world: &World) {
         (&json!(2), &json!(2), &json!(305))
     );
     assert_eq!(runs[0]["reportedAttempts"][0]["code"], "57P03");
+    let (quarantined, repaired) = (
+        json!({ "FUTURE_START": 2, "INVALID_ID": 5 }),
+        json!({ "MISSING_CREWS": 6 }),
+    );
+    let task = &answer["tasks"][1];
+    assert_eq!(
+        (&task["quarantined"], &task["repaired"]),
+        (&quarantined, &repaired),
+        "{answer}"
+    );
+    assert_eq!(
+        runs[1]["rows"],
+        json!({ "quarantined": quarantined, "repaired": repaired }),
+        "{answer}"
+    );
+    let said = mapa(world, &tenant, &["runs", "roraima", "-o", "wide"]);
+    assert!(
+        said.stdout.contains("7 (FUTURE_START 2, INVALID_ID 5)"),
+        "{}",
+        said.stdout
+    );
 
     pods::start(&tenant, TASKS[0].0, "broken");
     let said = mapa(world, &tenant, &["runs", "roraima", "-o", "json"]);

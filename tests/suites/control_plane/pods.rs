@@ -65,7 +65,13 @@ pub fn report(pod: &Value, result: &Value) -> Value {
 
 pub fn success(kind: &str) -> Value {
     let kind = format!("{}{}", kind[..1].to_uppercase(), &kind[1..]);
-    json!({ "succeeded": { "kind": kind, "dataAsOf": now(), "ageSeconds": 1.0, "elapsedSeconds": 0.5, "records": 305 } })
+    let mut success =
+        json!({ "kind": kind, "dataAsOf": now(), "ageSeconds": 1.0, "elapsedSeconds": 0.5, "records": 305 });
+    if kind == "Published" {
+        success["quarantined"] = json!({ "FUTURE_START": 2, "INVALID_ID": 5 });
+        success["repaired"] = json!({ "MISSING_CREWS": 6 });
+    }
+    json!({ "succeeded": success })
 }
 
 /// What a run of `kind` reports whose data was true `age` seconds ago.

@@ -50,6 +50,13 @@ fn life(world: &World) {
     let policy = tenant.policy();
     assert_eq!(task(&policy, "refresh-mv-portal")["records"], seed::EXPECTED.rows);
     assert_eq!(task(&policy, "refresh-mapa-cache")["records"], seed::EXPECTED.active);
+    let quarantined = task(&policy, "refresh-mapa-cache")["quarantined"].clone();
+    let reasons = quarantined.as_object().unwrap().values();
+    assert_eq!(
+        reasons.filter_map(Value::as_u64).sum::<u64>(),
+        seed::EXPECTED.quarantined,
+        "{quarantined}"
+    );
     let row = tenant.run(&["get", "mapa-refresh", "roraima", "--no-headers"]);
     let columns: Vec<&str> = row.split_whitespace().collect();
     assert_eq!((columns[1], columns[2], columns[6]), ("1", "True", "Fresh"), "{row}");
