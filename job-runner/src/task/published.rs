@@ -64,7 +64,7 @@ pub(super) async fn publish(
     evidence(&cache.key(which), content, &outcome)
 }
 
-/// That the rows that are left can stand for the view. What the report says of the rows it says in any case.
+/// That the rows that are left can stand for the view; else the report counts them all the same.
 fn demand_publishable(context: &Context, content: &Content) -> Result<(), Fault> {
     let outages = &content.outages;
     let max_percent = context.settings.plausibility.max_quarantined_percent.unsigned_abs();
