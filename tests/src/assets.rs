@@ -2,12 +2,19 @@
 
 use std::{
     env,
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
-use crate::{Result, error::Step, process, progress};
+use crate::{
+    Result,
+    error::Step,
+    process, progress,
+    scratch::{OfTheDead, Scratch},
+    wait::{self, Look},
+};
 
 /// Version of Kubernetes that is built.
 pub const KUBERNETES_VERSION: &str = "v1.35.4";
@@ -86,14 +93,32 @@ const HELM_VERSION: &str = "v4.3.1";
 /// # Errors
 /// Go is missing, or the build fails; with the end of its output.
 pub fn helm() -> Result<PathBuf> {
-    tool(&Tool {
-        name: "helm",
-        version: HELM_VERSION,
-        module: "helm",
-        package: "helm.sh/helm/v4/cmd/helm",
-        version_variable: "helm.sh/helm/v4/internal/version.version",
+    tool(&HELM)
+}
+
+/// Downloads what helm is built of, if it has to be built: beside what keeps the processor busy.
+///
+/// # Errors
+/// Go is missing, or the module proxy cannot be reached.
+pub fn download_helm() -> Result<()> {
+    if HELM.path().exists() {
+        return Ok(());
+    }
+    progress::during("downloading the modules of helm", || {
+        let mut list = go(&sources().join(HELM.module));
+        // It reads every package that the build reads, and so needs the same modules and no other.
+        list.args(["list", "-deps", HELM.package]);
+        process::output("go list (Go 1.26 or later is needed)", &mut list).map(drop)
     })
 }
+
+const HELM: Tool = Tool {
+    name: "helm",
+    version: HELM_VERSION,
+    module: "helm",
+    package: "helm.sh/helm/v4/cmd/helm",
+    version_variable: "helm.sh/helm/v4/internal/version.version",
+};
 
 /// Version of Prometheus of which promtool is built; its module says v0.316.0.
 const PROMETHEUS_VERSION: &str = "v3.16.0";
@@ -123,6 +148,16 @@ struct Tool {
     version_variable: &'static str,
 }
 
+impl Tool {
+    /// Where it is or will be.
+    fn path(&self) -> PathBuf {
+        let given = env::var_os("KUBEBUILDER_ASSETS").map(|folder| PathBuf::from(folder).join(self.name));
+        given
+            .filter(|path| path.exists())
+            .unwrap_or_else(|| cache().join(self.module).join(self.version).join(self.name))
+    }
+}
+
 fn tool(tool: &Tool) -> Result<PathBuf> {
     let Tool {
         name,
@@ -131,19 +166,15 @@ fn tool(tool: &Tool) -> Result<PathBuf> {
         package,
         version_variable,
     } = tool;
-    let given = env::var_os("KUBEBUILDER_ASSETS").map(|folder| PathBuf::from(folder).join(name));
-    if let Some(given) = given.filter(|path| path.exists()) {
-        return Ok(given);
-    }
-    let folder = cache().join(module).join(version);
-    let binary = folder.join(name);
+    let binary = tool.path();
     if binary.exists() {
         return Ok(binary);
     }
+    let folder = cache().join(module).join(version);
     let _lock = lock(&folder.with_extension("lock"))?;
     if !binary.exists() {
         fs::create_dir_all(&folder).step_at("create", &folder)?;
-        let scratch = tempfile::tempdir_in(&folder).step_at("create a folder in", &folder)?;
+        let scratch = scratch_in(&folder)?;
         let unfinished = scratch.path().join(name);
         let flags = format!("-s -w -X {version_variable}={version}");
         let what = format!("building {name} {version} from the Go module proxy, once (some minutes on two cores)");
@@ -151,7 +182,8 @@ fn tool(tool: &Tool) -> Result<PathBuf> {
             go_build(
                 &sources().join(module),
                 &flags,
-                &unfinished.display().to_string(),
+                &unfinished,
+                scratch.path(),
                 &[(*package).to_owned()],
             )
         })?;
@@ -187,15 +219,42 @@ pub fn lock(path: &Path) -> Result<File> {
         .write(true)
         .open(path)
         .step_at("open", path)?;
-    if file.try_lock().is_err() {
-        progress::during(&format!("waiting for {}", path.display()), || file.lock()).step_at("lock", path)?;
+    if file.try_lock().is_ok() {
+        return Ok(file);
     }
+    let what = format!("waiting for {}", path.display());
+    // Below the line of a whole the beginning of work is not said, and nobody would know why nothing happens.
+    progress::say(&what);
+    progress::during(&what, || {
+        // Not by a call that nothing ends: whoever waits can be interrupted.
+        wait::until(&what, Duration::MAX, || match file.try_lock() {
+            Ok(()) => Look::Met(()),
+            Err(TryLockError::WouldBlock) => Look::Saw("another holds it".to_owned()),
+            Err(TryLockError::Error(error)) => Look::Never(error.to_string()),
+        })
+    })?;
     Ok(file)
+}
+
+/// The lock, if it was ever taken and nobody holds it now. It is not made here: a file of another user's would keep root from the lock.
+#[must_use]
+pub fn lock_if_free(path: &Path) -> Option<File> {
+    let file = File::options().write(true).open(path).ok()?;
+    file.try_lock().ok().map(|()| file)
+}
+
+/// A folder for what is being built in `folder`, of which the lock is held: what is unfinished there was left by the dead.
+fn scratch_in(folder: &Path) -> Result<Scratch> {
+    const KIND: &str = "build";
+    for dead in OfTheDead::find(folder, |kind| kind == KIND) {
+        dead.remove();
+    }
+    Scratch::below(folder, KIND)
 }
 
 fn build(folder: &Path) -> Result<()> {
     let sources = sources();
-    let scratch = tempfile::tempdir_in(folder).step_at("create a folder in", folder)?;
+    let scratch = scratch_in(folder)?;
     let minor = KUBERNETES_VERSION.split('.').nth(1).unwrap_or_default();
     let version = "k8s.io/component-base/version";
     let flags = format!(
@@ -206,19 +265,27 @@ fn build(folder: &Path) -> Result<()> {
         .iter()
         .map(|binary| format!("k8s.io/kubernetes/cmd/{binary}"))
         .collect();
-    let to_folder = format!("{}/", scratch.path().display());
+    // Where a folder is named, each binary is put into it by its own name.
+    let to_folder = scratch.path().join("");
     let what = format!(
         "building Kubernetes {KUBERNETES_VERSION} from the Go module proxy, once (some 10 minutes on two cores)"
     );
     progress::during(&what, || {
-        go_build(&sources.join("kubernetes"), &flags, &to_folder, &packages)
+        go_build(
+            &sources.join("kubernetes"),
+            &flags,
+            &to_folder,
+            scratch.path(),
+            &packages,
+        )
     })?;
-    let to_file = scratch.path().join(ETCD).display().to_string();
+    let to_file = scratch.path().join(ETCD);
     progress::during("building etcd, once", || {
         go_build(
             &sources.join("etcd"),
             "-s -w",
             &to_file,
+            scratch.path(),
             &["go.etcd.io/etcd/server/v3".to_owned()],
         )
     })?;
@@ -233,12 +300,21 @@ fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster-tools")
 }
 
-fn go_build(module: &Path, flags: &str, output: &str, packages: &[String]) -> Result<()> {
+fn go_build(module: &Path, flags: &str, output: &Path, scratch: &Path, packages: &[String]) -> Result<()> {
+    let mut build = go(module);
+    // Its own temporary files stay when it is killed.
+    build.env("GOTMPDIR", scratch);
+    build
+        .args(["build", "-trimpath", "-ldflags", flags, "-o"])
+        .arg(output)
+        .args(packages);
+    process::output("go build (Go 1.26 or later is needed)", &mut build).map(drop)
+}
+
+fn go(module: &Path) -> Command {
     let mut go = Command::new("go");
     go.current_dir(module)
         .env("CGO_ENABLED", "0")
         .env("GOFLAGS", "-mod=readonly");
-    go.args(["build", "-trimpath", "-ldflags", flags, "-o", output])
-        .args(packages);
-    process::output("go build (Go 1.26 or later is needed)", &mut go).map(drop)
+    go
 }

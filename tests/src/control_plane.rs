@@ -7,7 +7,6 @@ use std::{
 };
 
 use kube::{Client, Config, config::Kubeconfig};
-use tempfile::TempDir;
 
 use crate::{
     Result,
@@ -17,6 +16,7 @@ use crate::{
     pki::Pki,
     process::{Process, free_port},
     progress,
+    scratch::Scratch,
     wait::{self, Look},
 };
 
@@ -36,7 +36,7 @@ pub struct ControlPlane {
     api_server: Mutex<Option<Process>>,
     controller_manager: Mutex<Option<Process>>,
     etcd: Option<Process>,
-    folder: TempDir,
+    folder: Scratch,
 }
 
 impl ControlPlane {
@@ -47,10 +47,7 @@ impl ControlPlane {
     pub fn start() -> Result<Self> {
         let assets = Assets::find()?;
         progress::during("starting etcd, API server and controller-manager", || {
-            let folder = tempfile::Builder::new()
-                .prefix("mapa-k8s-")
-                .tempdir()
-                .step("create a folder")?;
+            let folder = Scratch::new("k8s")?;
             let pki = Pki::new(folder.path().join("pki"))?;
             let api_names = [
                 "localhost",

@@ -21,10 +21,16 @@ impl Helm {
     /// # Errors
     /// It is not in the cache and cannot be built.
     pub fn new(kubeconfig: Option<&Path>) -> Result<Self> {
-        Ok(Self {
-            binary: assets::helm()?,
+        Ok(Self::of(assets::helm()?, kubeconfig))
+    }
+
+    /// The helm `binary` for the cluster of `kubeconfig`.
+    #[must_use]
+    pub fn of(binary: PathBuf, kubeconfig: Option<&Path>) -> Self {
+        Self {
+            binary,
             kubeconfig: kubeconfig.map(Path::to_owned),
-        })
+        }
     }
 
     /// Runs helm and returns what it printed.

@@ -1,14 +1,22 @@
 //! Container images without a registry: the project's real Dockerfiles, built by buildah over bases made from Debian's packages.
 
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::Command,
 };
 
 use sha2::{Digest, Sha256};
 
-use crate::{Result, assets, cargo_tool, error::Step, packages, process, progress, sources::Revision};
+use crate::{
+    Error, Result, assets,
+    cargo_tool::{self, CargoTool},
+    crates::Crates,
+    error::Step,
+    interrupt, packages, process, progress,
+    scratch::Scratch,
+    sources::Revision,
+};
 
 /// Name of the image of the pods' sandboxes.
 pub const PAUSE: &str = "localhost/pause:3.10";
@@ -33,6 +41,20 @@ static void reap(int s) { (void)s; while (waitpid(-1, 0, WNOHANG) > 0); }
 int main(void) { signal(SIGINT, down); signal(SIGTERM, down); signal(SIGCHLD, reap); for (;;) pause(); }
 ";
 
+/// What temporary folders of this module are for.
+const KIND: &str = "image";
+
+/// Downloads what the project's images are built of: crates, and Debian's packages for the image that they are built in. What is left to do
+/// then keeps the processor busy and needs no network.
+///
+/// # Errors
+/// It cannot be had.
+pub fn download() -> Result<()> {
+    packages::ensure(packages::IMAGES)?;
+    Crates::find()?;
+    make_rust_image()
+}
+
 /// The pause image as an OCI archive.
 ///
 /// # Errors
@@ -40,7 +62,7 @@ int main(void) { signal(SIGINT, down); signal(SIGTERM, down); signal(SIGCHLD, re
 pub fn pause() -> Result<PathBuf> {
     let key = digest([PAUSE_SOURCE.as_bytes()]);
     cached("pause", &key, |archive| {
-        let context = tempfile::tempdir().step("create a folder")?;
+        let context = Scratch::new(KIND)?;
         fs::write(context.path().join("pause.c"), PAUSE_SOURCE).step("write pause.c")?;
         let mut gcc = Command::new("gcc");
         gcc.current_dir(context.path())
@@ -96,13 +118,9 @@ pub fn job_runner_oracle() -> Result<PathBuf> {
 fn make_oci_stub_base(stub: &Path) -> Result<String> {
     let key = digest([fs::read(stub).step_at("read", stub)?.as_slice()]);
     let tag = format!("{OCI_STUB_BASE}-{key}");
-    let is_there = |name: &str| {
-        let mut inspect = buildah();
-        inspect.args(["inspect", "--type", "image", name]);
-        inspect.output().is_ok_and(|output| output.status.success())
-    };
     if !is_there(&tag) {
-        let folder = tempfile::tempdir().step("create a folder")?;
+        let _lock = lock()?;
+        let folder = Scratch::new(KIND)?;
         let libraries = process::output("look for the libraries of the OCI stub", Command::new("ldd").arg(stub))?;
         // `name => path (address)`; the linker itself stands alone.
         let paths = libraries
@@ -125,7 +143,7 @@ fn make_oci_stub_base(stub: &Path) -> Result<String> {
         bud.args(["bud", "--isolation", "chroot", "-t", &tag, "-f"])
             .arg(&dockerfile)
             .arg(folder.path());
-        process::output("make the base with the OCI stub", &mut bud)?;
+        run_build("make the base with the OCI stub", &bud)?;
     }
     let mut name = buildah();
     name.args(["tag", &tag, OCI_STUB_BASE]);
@@ -146,17 +164,77 @@ fn project(package: &str, archive: &str, dockerfile: &Path, name: &str, argument
     packages::ensure(packages::IMAGES)?;
     let root = repository();
     let sources = ["Cargo.toml", "Cargo.lock", "crds", package].map(|part| root.join(part));
+    // What was built otherwise is built again: the image in the cache is the proof that it can be built like this.
+    let how = [
+        include_str!("images.rs"),
+        include_str!("crates.rs"),
+        include_str!("cargo_tool.rs"),
+    ];
     let key = digest(
         [digest_of(&sources)?.as_bytes()]
             .into_iter()
+            .chain(how.map(str::as_bytes))
             .chain(arguments.iter().map(String::as_bytes)),
     );
     cached(archive, &key, |archive| {
-        make_rust_image()?;
-        let target = assets::cache().join("image-target");
-        fs::create_dir_all(&target).step_at("create", &target)?;
-        build_project(&root, dockerfile, name, &target, arguments, archive)
+        let crates = Crates::find()?;
+        build_project(&root, dockerfile, name, &crates, &shared_target()?, arguments, archive)
     })
+}
+
+/// What the build of the project's images is given: `host:container` each.
+fn mounts(crates: &Crates, auditable: CargoTool) -> Result<Vec<String>> {
+    let toolchain = process::output(
+        "find the Rust toolchain",
+        Command::new("rustc").args(["--print", "sysroot"]),
+    )?;
+    let mut mounts = vec![
+        format!("{}:/usr/local/toolchain:ro", toolchain.trim()),
+        format!(
+            "{}:/usr/local/cargo/bin/cargo-auditable:ro",
+            auditable.path()?.display()
+        ),
+    ];
+    mounts.extend(crates.mounts());
+    Ok(mounts)
+}
+
+/// Builds the job-runner's image of these crates into `archive`, with what other builds have compiled already.
+///
+/// # Errors
+/// The build fails; with its output.
+pub fn job_runner_of(crates: &Crates, archive: &Path) -> Result<()> {
+    packages::ensure(packages::IMAGES)?;
+    let root = repository();
+    let dockerfile = root.join("job-runner/Dockerfile");
+    let name = format!("{JOB_RUNNER}-again");
+    build_project(&root, &dockerfile, &name, crates, &shared_target()?, &[], archive)
+}
+
+/// Runs `command` in bash where the project's images are built, as a step of their build.
+///
+/// # Errors
+/// It fails; with what it printed.
+pub fn run_in_build(command: &str) -> Result<()> {
+    packages::ensure(packages::IMAGES)?;
+    make_rust_image()?;
+    let folder = Scratch::new(KIND)?;
+    let dockerfile = folder.path().join("Dockerfile");
+    let step = serde_json::json!(["/bin/bash", "-c", command]);
+    fs::write(&dockerfile, format!("FROM {RUST}\nRUN {step}\n")).step_at("write", &dockerfile)?;
+    let _lock = lock()?;
+    let mut bud = buildah();
+    bud.args(["bud", "--isolation", "chroot", "--pull-never", "--no-cache", "-f"])
+        .arg(&dockerfile)
+        .arg(folder.path());
+    run_build(command, &bud)
+}
+
+/// What the builds in the cache have compiled.
+fn shared_target() -> Result<PathBuf> {
+    let target = assets::cache().join("image-target");
+    fs::create_dir_all(&target).step_at("create", &target)?;
+    Ok(target)
 }
 
 /// Builds the image `name` of the sources in `root` into `archive`, with what is compiled already in `target`.
@@ -164,23 +242,14 @@ fn build_project(
     root: &Path,
     dockerfile: &Path,
     name: &str,
+    crates: &Crates,
     target: &Path,
     arguments: &[String],
     archive: &Path,
 ) -> Result<()> {
-    let toolchain = process::output(
-        "find the Rust toolchain",
-        Command::new("rustc").args(["--print", "sysroot"]),
-    )?;
-    let home =
-        std::env::var("CARGO_HOME").unwrap_or_else(|_| format!("{}/.cargo", std::env::var("HOME").unwrap_or_default()));
-    let auditable = cargo_tool::AUDITABLE.path()?;
-    let mounts = [
-        format!("{}:/usr/local/toolchain:ro", toolchain.trim()),
-        format!("{home}/registry:/usr/local/cargo/registry"),
-        format!("{}:/usr/local/cargo/bin/cargo-auditable:ro", auditable.display()),
-        format!("{}:/src/target", target.display()),
-    ];
+    make_rust_image()?;
+    let mut mounts = mounts(crates, cargo_tool::AUDITABLE)?;
+    mounts.push(format!("{}:/src/target", target.display()));
     let revision = Revision::read()?;
     let told = [
         format!("VERSION={}", env!("CARGO_PKG_VERSION")),
@@ -204,24 +273,24 @@ fn build_project(
 /// The build fails; with its output.
 pub fn from_nothing(root: &Path, folder: &str, archive: &Path) -> Result<()> {
     packages::ensure(packages::IMAGES)?;
-    make_rust_image()?;
-    let target = tempfile::tempdir().step("create a folder")?;
+    let target = Scratch::new(KIND)?;
     let dockerfile = root.join(folder).join("Dockerfile");
     let name = format!("localhost/mapa-{folder}:reproduced");
-    build_project(root, &dockerfile, &name, target.path(), &[], archive)
+    build_project(root, &dockerfile, &name, &Crates::find()?, target.path(), &[], archive)
 }
 
 /// A Debian with a C compiler, under the name of the official Rust image; the toolchain is mounted into the build.
 fn make_rust_image() -> Result<()> {
-    if buildah()
-        .args(["inspect", "--type", "image", RUST])
-        .output()
-        .is_ok_and(|output| output.status.success())
-    {
+    if is_there(RUST) {
+        return Ok(());
+    }
+    let _lock = lock()?;
+    // Another process may have made it while we waited for the lock.
+    if is_there(RUST) {
         return Ok(());
     }
     progress::during("making the build image from Debian's packages, once", || {
-        let folder = tempfile::tempdir().step("create a folder")?;
+        let folder = Scratch::new(KIND)?;
         let root = folder.path().join("root");
         let mut debootstrap = Command::new("debootstrap");
         debootstrap
@@ -231,7 +300,7 @@ fn make_rust_image() -> Result<()> {
                 "bookworm",
             ])
             .arg(&root);
-        process::output("debootstrap", &mut debootstrap)?;
+        process::output("debootstrap", &mut process::contained(&debootstrap, &[]))?;
         for heavy in [
             "var/cache/apt",
             "var/lib/apt/lists",
@@ -248,7 +317,7 @@ fn make_rust_image() -> Result<()> {
         bud.args(["bud", "--isolation", "chroot", "-t", RUST, "-f"])
             .arg(&dockerfile)
             .arg(folder.path());
-        process::output("make the build image", &mut bud).map(drop)
+        run_build("make the build image", &bud)
     })
 }
 
@@ -261,18 +330,9 @@ fn build(
     epoch: Option<&str>,
     archive: &Path,
 ) -> Result<()> {
-    let _lock = assets::lock(&assets::cache().join("buildah.lock"))?;
+    let _lock = lock()?;
     let mut bud = buildah();
-    bud.args([
-        "bud",
-        "--isolation",
-        "chroot",
-        "--pull-never",
-        "--network",
-        "host",
-        "-t",
-        name,
-    ]);
+    bud.args(["bud", "--isolation", "chroot", "--pull-never", "-t", name]);
     for mount in mounts {
         bud.args(["-v", mount]);
     }
@@ -284,10 +344,65 @@ fn build(
         bud.args(["--timestamp", epoch]);
     }
     bud.arg("-f").arg(dockerfile).arg(context);
-    process::output(&format!("build {name}"), &mut bud)?;
+    run_build(&format!("build {name}"), &bud)?;
     let mut push = buildah();
     push.args(["push", name, &format!("oci-archive:{}:{name}", archive.display())]);
     process::output(&format!("export {name}"), &mut push).map(drop)
+}
+
+fn is_there(image: &str) -> bool {
+    let mut inspect = buildah();
+    inspect.args(["inspect", "--type", "image", image]);
+    inspect.output().is_ok_and(|output| output.status.success())
+}
+
+/// The storage of images is one builder's at a time.
+fn lock() -> Result<File> {
+    assets::lock(&lock_file())
+}
+
+fn lock_file() -> PathBuf {
+    assets::cache().join("buildah.lock")
+}
+
+/// Runs a build, of which the lock is held, where no network is: everything was downloaded before, by the host and as it is configured. A build
+/// with chroot isolation has the network of whoever starts it, whatever `--network` says.
+fn run_build(step: &str, bud: &Command) -> Result<()> {
+    if !process::is_root() {
+        return Err(Error::new(
+            step,
+            "images are built in namespaces of their own: run as root",
+        ));
+    }
+    remove_working_containers();
+    let scratch = Scratch::new(KIND)?;
+    let mut bud = process::contained(bud, &["--net"]);
+    bud.env("TMPDIR", scratch.path());
+    let built = process::output(step, &mut bud);
+    if built.is_err() {
+        interrupt::shielded(remove_working_containers);
+    }
+    built.map(drop)
+}
+
+/// Removes what builds that were broken off have left in the storage, of which the lock is held: whole file systems.
+fn remove_working_containers() {
+    let mut list = buildah();
+    list.args(["containers", "--quiet"]);
+    if process::output("list working containers", &mut list).is_ok_and(|listed| !listed.trim().is_empty()) {
+        let mut remove = buildah();
+        remove.args(["rm", "--all"]);
+        // What cannot be removed takes room and does no harm.
+        let _ = process::output("remove working containers", &mut remove);
+    }
+}
+
+/// Removes what killed builds have left in the storage.
+pub fn clean_up_after_the_dead() {
+    let storage = assets::cache().join("buildah");
+    if let (true, Some(_lock)) = (storage.exists(), assets::lock_if_free(&lock_file())) {
+        remove_working_containers();
+    }
 }
 
 fn buildah() -> Command {
@@ -310,7 +425,8 @@ fn cached(name: &str, key: &str, make: impl FnOnce(&Path) -> Result<()>) -> Resu
     }
     let _lock = assets::lock(&folder.join(format!("{name}.lock")))?;
     if !archive.exists() {
-        let unfinished = folder.join(format!("{name}-{key}.part"));
+        let unfinished = folder.join(format!("{name}.part"));
+        // The lock is held: what is unfinished was left by the dead.
         let _ = fs::remove_file(&unfinished);
         progress::during(&format!("building the image {name}"), || make(&unfinished))?;
         fs::rename(&unfinished, &archive).step_at("move", &archive)?;
@@ -326,7 +442,8 @@ pub fn repository() -> PathBuf {
         .map_or_else(PathBuf::new, Path::to_owned)
 }
 
-fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+/// The first half of a digest of `parts`, in hexadecimal.
+pub(crate) fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update(part.len().to_le_bytes());

@@ -15,7 +15,6 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use tempfile::TempDir;
 
 use crate::{
     Error, Result, assets,
@@ -24,6 +23,7 @@ use crate::{
     images, packages,
     process::{self, Process, free_port},
     progress,
+    scratch::{OfTheDead, Removed, Scratch, unmount_below},
     wait::{self, Look},
 };
 
@@ -32,6 +32,10 @@ const NAME: &str = "node-1";
 const BRIDGE: &str = "mapa0";
 const POD_NETWORK: &str = "10.244.0.0/24";
 const NETWORK_NAMESPACES: &str = "/run/netns";
+/// Held while a node is alive.
+const LOCK: &str = "/run/lock/mapa-refresh-node.lock";
+/// What a node's folder is for.
+pub(crate) const KIND: &str = "node";
 const READY_WITHIN: Duration = Duration::from_secs(90);
 
 /// A running node. It ends, and leaves nothing, when it is dropped.
@@ -39,7 +43,7 @@ pub struct Node {
     // The order of the fields is the order of the end.
     processes: Vec<Process>,
     traces: Traces,
-    folder: TempDir,
+    folder: Scratch,
     _lock: File,
 }
 
@@ -52,15 +56,11 @@ impl Node {
         packages::ensure(packages::NODE)?;
         packages::ensure(packages::IMAGES)?;
         let pause = images::pause()?;
-        let lock = assets::lock(Path::new("/run/lock/mapa-refresh-node.lock"))?;
-        clean_up_after_the_dead();
+        let lock = assets::lock(Path::new(LOCK))?;
+        remove_dead_nodes();
         refuse_beside_another_node()?;
         progress::during("starting scheduler, containerd, kubelet and kube-proxy", || {
-            let folder = tempfile::Builder::new()
-                .prefix("mapa-node-")
-                .tempdir()
-                .step("create a folder")?;
-            fs::write(folder.path().join("owner.pid"), std::process::id().to_string()).step("write owner.pid")?;
+            let folder = Scratch::new(KIND)?;
             let traces = Traces {
                 network_namespaces: network_namespaces(),
                 folder: folder.path().to_owned(),
@@ -316,10 +316,7 @@ impl Traces {
             let _ = fs::remove_file(namespace);
         }
         unmount_below(&self.folder);
-        quietly("ip", &["link", "delete", BRIDGE]);
-        quietly("nft", &["delete", "table", "ip", "kube-proxy"]);
-        quietly("nft", &["delete", "table", "ip6", "kube-proxy"]);
-        remove_cgroups();
+        remove_what_bears_our_names();
     }
 }
 
@@ -373,18 +370,6 @@ fn kill_shims(folder: &Path) {
     }
 }
 
-fn unmount_below(folder: &Path) {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let ours: Vec<&str> = mounts
-        .lines()
-        .filter_map(|line| line.split(' ').nth(1))
-        .filter(|target| Path::new(target).starts_with(folder))
-        .collect();
-    for target in ours.into_iter().rev() {
-        let _ = umount2(target, MntFlags::MNT_DETACH);
-    }
-}
-
 /// cgroup folders are removed from the leaves up; those with processes stay.
 fn remove_cgroups() {
     fn remove(folder: &Path) {
@@ -407,22 +392,40 @@ fn remove_cgroups() {
     }
 }
 
-/// A node whose process was killed could not clean up.
-fn clean_up_after_the_dead() {
-    let temporary = std::env::temp_dir();
-    for entry in fs::read_dir(&temporary).into_iter().flatten().flatten() {
-        let folder = entry.path();
-        if !entry.file_name().to_string_lossy().starts_with("mapa-node-") {
-            continue;
-        }
-        let owner = fs::read_to_string(folder.join("owner.pid")).unwrap_or_default();
-        if !owner.is_empty() && Path::new("/proc").join(owner.trim()).exists() {
-            continue;
-        }
-        progress::say(&format!("cleaning up what a killed run left in {}", folder.display()));
-        Traces::of_the_dead(folder.clone()).remove();
-        let _ = fs::remove_dir_all(&folder);
+/// Whether a node is alive on this machine.
+#[must_use]
+pub fn is_alive() -> bool {
+    Path::new(LOCK).exists() && assets::lock_if_free(Path::new(LOCK)).is_none()
+}
+
+/// Removes what nodes have left whose processes were killed, unless another node is alive, which has done that already.
+#[must_use]
+pub fn clean_up_after_the_dead() -> Removed {
+    match assets::lock_if_free(Path::new(LOCK)) {
+        Some(_lock) => remove_dead_nodes(),
+        None => Removed::default(),
     }
+}
+
+/// Removes what they have left; the lock of nodes is held.
+fn remove_dead_nodes() -> Removed {
+    let mut removed = Removed::default();
+    for dead in OfTheDead::find(&std::env::temp_dir(), |kind| kind == KIND) {
+        Traces::of_the_dead(dead.path().to_owned()).remove();
+        removed += dead.remove();
+    }
+    if Path::new("/sys/class/net").join(BRIDGE).exists() {
+        // Its folder is gone, or was made where we do not look.
+        remove_what_bears_our_names();
+    }
+    removed
+}
+
+fn remove_what_bears_our_names() {
+    quietly("ip", &["link", "delete", BRIDGE]);
+    quietly("nft", &["delete", "table", "ip", "kube-proxy"]);
+    quietly("nft", &["delete", "table", "ip6", "kube-proxy"]);
+    remove_cgroups();
 }
 
 /// Bridge address and kube-proxy's tables are the machine's own: a node of somebody else's would break, so we do not start.

@@ -9,9 +9,8 @@ use std::{
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tempfile::TempDir;
 
-use crate::{Error, Result, error::Step, process};
+use crate::{Error, Result, error::Step, process, scratch::Scratch};
 
 /// An image that was unpacked.
 #[derive(Debug)]
@@ -26,7 +25,7 @@ pub struct OciArchive {
     pub labels: BTreeMap<String, String>,
     /// User and group that it runs as.
     pub user: String,
-    folder: TempDir,
+    folder: Scratch,
 }
 
 impl OciArchive {
@@ -35,7 +34,7 @@ impl OciArchive {
     /// # Errors
     /// It is no such archive.
     pub fn read(archive: &Path) -> Result<Self> {
-        let folder = tempfile::tempdir().step("create a folder")?;
+        let folder = Scratch::new("archive")?;
         let (layout, root) = (folder.path().join("layout"), folder.path().join("root"));
         unpack(archive, &layout)?;
         let index = json(&layout.join("index.json"))?;

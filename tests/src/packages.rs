@@ -75,6 +75,12 @@ pub const IMAGES: &[Program] = &[
     },
 ];
 
+/// All of them.
+#[must_use]
+pub fn all() -> Vec<Program> {
+    [POSTGRES, REDIS, NODE, IMAGES].concat()
+}
+
 /// Makes sure that `programs` are there; installs what is missing as root on Debian.
 ///
 /// # Errors
@@ -102,7 +108,8 @@ pub fn ensure(programs: &[Program]) -> Result<()> {
         let mut command = Command::new("apt-get");
         command.args(["-qq", "-o", "DPkg::Lock::Timeout=300"]).args(arguments);
         command.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1");
-        process::output(&format!("install {list} ({remedy})"), &mut command)
+        // Broken off in the middle it would leave the machine's packages half installed.
+        process::output_to_the_end(&format!("install {list} ({remedy})"), &mut command)
     };
     progress::during(&format!("installing Debian packages {list}"), || {
         apt(&["update"])?;

@@ -3,7 +3,6 @@
 use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use nix::sys::signal::Signal;
-use tempfile::TempDir;
 
 use crate::{
     Result,
@@ -11,6 +10,7 @@ use crate::{
     packages,
     process::{self, Process, free_port},
     progress,
+    scratch::Scratch,
     wait::{self, Look},
 };
 
@@ -26,7 +26,7 @@ pub const RUNNER_PASSWORD: &str = "canary-db-7f3c51e0";
 pub struct Postgres {
     process: Option<Process>,
     port: u16,
-    folder: TempDir,
+    folder: Scratch,
 }
 
 impl Postgres {
@@ -37,10 +37,7 @@ impl Postgres {
     pub fn start() -> Result<Self> {
         packages::ensure(packages::POSTGRES)?;
         progress::during("starting PostgreSQL", || {
-            let folder = tempfile::Builder::new()
-                .prefix("mapa-pg-")
-                .tempdir()
-                .step("create a folder")?;
+            let folder = Scratch::new("pg")?;
             let mut server = Self {
                 process: None,
                 port: free_port()?,
@@ -155,7 +152,7 @@ impl Postgres {
         ])
         .args(["-p", &self.port.to_string(), "-h"])
         .arg(self.folder.path());
-        let file = tempfile::NamedTempFile::new().step("create a file")?;
+        let file = tempfile::NamedTempFile::new_in(self.folder.path()).step("create a file")?;
         fs::write(file.path(), sql).step_at("write", file.path())?;
         psql.arg("-f").arg(file.path());
         process::output("psql", &mut psql)

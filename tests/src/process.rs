@@ -5,7 +5,7 @@ use std::{
     io::{Read, Seek, SeekFrom},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::{
         OnceLock,
         mpsc::{Sender, channel},
@@ -21,6 +21,7 @@ use nix::{
 use crate::{
     Error, Result,
     error::Step,
+    interrupt,
     wait::{self, Look},
 };
 
@@ -98,9 +99,11 @@ impl Process {
     pub fn wait(&mut self, deadline: Duration) {
         let child = &mut self.child;
         // Whoever waits kills it afterwards if it has not ended.
-        let _ = wait::until("a process to end", deadline, || match child.try_wait() {
-            Ok(None) => Look::Saw("it runs".to_owned()),
-            Ok(Some(_)) | Err(_) => Look::Met(()),
+        let _ = interrupt::shielded(|| {
+            wait::until("a process to end", deadline, || match child.try_wait() {
+                Ok(None) => Look::Saw("it runs".to_owned()),
+                Ok(Some(_)) | Err(_) => Look::Met(()),
+            })
         });
     }
 
@@ -132,21 +135,24 @@ fn tail(log: &Path) -> String {
 
 /// The same command under `setpriv --pdeathsig`: the kernel kills the server when we die, however we die.
 fn dying_with_us(command: &Command) -> Command {
-    let mut wrapped = Command::new("setpriv");
-    wrapped
-        .args(["--pdeathsig", "KILL", "--"])
-        .arg(command.get_program())
-        .args(command.get_args());
+    let mut setpriv = Command::new("setpriv");
+    setpriv.args(["--pdeathsig", "KILL", "--"]);
+    wrapped_in(setpriv, command)
+}
+
+/// `command` as the last arguments of `wrapper`, with its environment and folder.
+fn wrapped_in(mut wrapper: Command, command: &Command) -> Command {
+    wrapper.arg(command.get_program()).args(command.get_args());
     for (key, value) in command.get_envs() {
         match value {
-            Some(value) => wrapped.env(key, value),
-            None => wrapped.env_remove(key),
+            Some(value) => wrapper.env(key, value),
+            None => wrapper.env_remove(key),
         };
     }
     if let Some(folder) = command.get_current_dir() {
-        wrapped.current_dir(folder);
+        wrapper.current_dir(folder);
     }
-    wrapped
+    wrapper
 }
 
 type Request = (Command, Sender<std::io::Result<Child>>);
@@ -174,12 +180,58 @@ fn spawn(command: Command) -> std::io::Result<Child> {
     child.recv().map_err(gone)?
 }
 
-/// Runs `command` to its end and returns what it printed.
+/// Runs `command` to its end, or to ours, and returns what it printed.
+///
+/// # Errors
+/// It cannot be started, or fails; with what it printed. It was ended, because [somebody asked for the end](interrupt).
+pub fn output(step: &str, command: &mut Command) -> Result<String> {
+    interrupt::check(step)?;
+    let mut command = dying_with_us(command);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = spawn(command).step(step)?;
+    let ending = interrupt::Ending::of(child.id());
+    let output = child.wait_with_output().step(step)?;
+    drop(ending);
+    if !output.status.success() {
+        interrupt::check(step)?;
+    }
+    printed(step, &output)
+}
+
+/// Runs `command` to its end whatever becomes of us, and returns what it printed: for what must not be broken off, as an installation.
 ///
 /// # Errors
 /// It cannot be started, or fails; with what it printed.
-pub fn output(step: &str, command: &mut Command) -> Result<String> {
-    let output = command.stdin(Stdio::null()).output().step(step)?;
+pub fn output_to_the_end(step: &str, command: &mut Command) -> Result<String> {
+    interrupt::check(step)?;
+    // In a group of its own: Ctrl-C in a terminal reaches the whole group.
+    let output = command.stdin(Stdio::null()).process_group(0).output().step(step)?;
+    printed(step, &output)
+}
+
+/// `command` in a process namespace of its own: with it all ends that it has started. `isolation` are further arguments of unshare. It has a
+/// low priority, because a cluster may start beside it. Needs root.
+#[must_use]
+pub fn contained(command: &Command, isolation: &[&str]) -> Command {
+    let mut nice = Command::new("nice");
+    nice.args([
+        "-n",
+        "10",
+        "unshare",
+        "--pid",
+        "--fork",
+        "--kill-child=KILL",
+        "--mount-proc",
+    ])
+    .args(isolation)
+    .arg("--");
+    wrapped_in(nice, command)
+}
+
+fn printed(step: &str, output: &Output) -> Result<String> {
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         return Ok(printed);

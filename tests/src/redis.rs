@@ -2,13 +2,10 @@
 
 use std::{process::Command, time::Duration};
 
-use tempfile::TempDir;
-
 use crate::{
-    Error, Result,
-    error::Step,
-    packages,
+    Error, Result, packages,
     process::{self, Process, free_port},
+    scratch::Scratch,
     wait::{self, Look},
 };
 
@@ -19,7 +16,7 @@ pub const PASSWORD: &str = "canary-redis-91b2aa04";
 pub struct Redis {
     process: Option<Process>,
     port: u16,
-    folder: TempDir,
+    folder: Scratch,
 }
 
 impl Redis {
@@ -29,10 +26,7 @@ impl Redis {
     /// Redis is missing or does not start.
     pub fn start() -> Result<Self> {
         packages::ensure(packages::REDIS)?;
-        let folder = tempfile::Builder::new()
-            .prefix("mapa-redis-")
-            .tempdir()
-            .step("create a folder")?;
+        let folder = Scratch::new("redis")?;
         let mut server = Self {
             process: None,
             port: free_port()?,

@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use crate::{Result, cargo_tool, error::Step, process, sources};
+use crate::{Result, cargo_tool, error::Step, process, scratch::Scratch, sources};
 
 /// What the images are built for.
 pub const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -57,7 +57,7 @@ pub fn write(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut bills = Vec::new();
     for shipped in SHIPPED {
         // It writes beside the manifests of all packages.
-        let copy = tempfile::tempdir().step("create a folder")?;
+        let copy = Scratch::new("copy")?;
         sources::copy(copy.path())?;
         let mut cyclonedx = Command::new(&tool);
         cyclonedx

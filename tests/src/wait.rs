@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Error, Result};
+use crate::{Error, Result, interrupt};
 
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -46,7 +46,7 @@ impl<T> Look<T> {
 /// Looks until it is met.
 ///
 /// # Errors
-/// After `deadline`, with what was seen last; at once when it can never be met.
+/// After `deadline`, with what was seen last; at once when it can never be met, or when [somebody asked for the end](interrupt).
 pub fn until<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Look<T>) -> Result<T> {
     let started = Instant::now();
     loop {
@@ -55,6 +55,7 @@ pub fn until<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Look<T
             Look::Never(why) => return Err(Error::new(format!("waited for {what}"), why)),
             Look::Saw(saw) => saw,
         };
+        interrupt::check(&format!("waited for {what}"))?;
         if started.elapsed() > deadline {
             return Err(Error::new(
                 format!("waited {} s for {what}", deadline.as_secs()),

@@ -1,30 +1,34 @@
 //! `cargo demo`: the whole product on a real Kubernetes, from nothing, with one command.
 
 use std::{
+    io::Write,
     path::PathBuf,
     process::{Command, ExitCode},
-    sync::mpsc::{Receiver, channel},
     time::{Duration, Instant},
 };
 
 use clap::Parser;
 use mapa_refresh_tests::{
     Error, Result,
+    assets::{self, Assets},
     control_plane::ControlPlane,
     error::Step,
     helm::{Helm, chart, image_arguments},
     images,
+    interrupt::{self, side_by_side},
     kubectl::Kubectl,
     node::Node,
+    packages,
     policy::Example,
     postgres::Postgres,
-    process, progress,
+    process,
+    progress::{self, Part, Whole},
     redis::{self, Redis},
+    scratch::{self, Scratch},
     seed,
     wait::{self, Look},
 };
 use serde_json::Value;
-use tempfile::TempDir;
 
 /// Where the demo lives in somebody's cluster: a namespace of its own, made and deleted by it.
 const NAMESPACE_IN_EXISTING: &str = "mapa-demo";
@@ -43,6 +47,19 @@ const CACHE_WITHIN: Duration = Duration::from_secs(5);
 
 /// From the cluster being ready to a compliant policy: the next full minute, three runs, and room for a slow machine.
 const COMPLIANT_WITHIN: Duration = Duration::from_secs(180);
+
+const PACKAGES: Part = part("Debian's packages", "");
+const DOWNLOADS: Part = part("downloads", "");
+const KUBERNETES: Part = part("Kubernetes", "4 to 10 min the first time");
+const CLUSTER: Part = part("cluster and stores", "");
+const IMAGES: Part = part("images", "4 min the first time");
+const HELM: Part = part("helm", "2 min the first time");
+const OPERATOR: Part = part("operator", "");
+const COMPLIANCE: Part = part("compliance", "1 min");
+
+const fn part(name: &'static str, takes: &'static str) -> Part {
+    Part { name, takes }
+}
 
 const EXAMPLES: &str = "\
 Examples:
@@ -98,31 +115,43 @@ impl std::str::FromStr for Images {
     }
 }
 
+/// `println!` that does not panic where nobody reads any more: the terminal may be gone, and all that was started has to end in order.
+macro_rules! print_line {
+    ($($part:tt)*) => {{
+        let _ = writeln!(std::io::stdout(), $($part)*);
+    }};
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let (interrupt, interrupted) = channel();
-    if let Err(error) = ctrlc::set_handler(move || {
-        // A second Ctrl-C finds the clean-up under way already.
-        let _ = interrupt.send(());
-    }) {
-        eprintln!("demo: cannot listen for Ctrl-C: {error}");
-        return ExitCode::FAILURE;
-    }
-    match demo(&arguments, &interrupted) {
+    match interrupt::listen().and_then(|()| demo(&arguments)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("demo: {error}");
-            ExitCode::FAILURE
+            let Some(signal) = interrupt::signalled() else {
+                progress::say(&format!("demo: {error}"));
+                return ExitCode::FAILURE;
+            };
+            // As a shell tells the end by a signal.
+            ExitCode::from(u8::try_from(128 + signal as i32).unwrap_or(u8::MAX))
         }
     }
 }
 
 /// Runs the demo; returns whether the policy became compliant.
-fn demo(arguments: &Arguments, interrupted: &Receiver<()>) -> Result<bool> {
-    let world = match &arguments.context {
-        Some(context) => World::existing(context, arguments)?,
-        None => World::new()?,
+fn demo(arguments: &Arguments) -> Result<bool> {
+    scratch::clean_up_after_the_dead();
+    let (world, whole) = match &arguments.context {
+        Some(context) => {
+            let whole = Whole::new(&[HELM, OPERATOR, COMPLIANCE]);
+            (World::existing(context, arguments, &whole)?, whole)
+        }
+        None => {
+            let whole = Whole::new(&[
+                PACKAGES, DOWNLOADS, KUBERNETES, CLUSTER, IMAGES, HELM, OPERATOR, COMPLIANCE,
+            ]);
+            (World::new(&whole)?, whole)
+        }
     };
     let ready = Instant::now();
     world
@@ -133,16 +162,17 @@ fn demo(arguments: &Arguments, interrupted: &Receiver<()>) -> Result<bool> {
         world.policy.namespace, world.policy.name
     ));
 
-    let compliant = world.wait_until_compliant(interrupted);
+    let compliant = whole.part(COMPLIANCE, || world.wait_until_compliant());
+    drop(whole);
+    interrupt::check("waited for the policy to be compliant")?;
     if let Err(error) = &compliant {
         progress::say(&error.to_string());
     }
     world.print(ready.elapsed())?;
     if !arguments.exit {
         world.tell_how_to_look_around();
-        // Until Ctrl-C; everything ends in order as the values are dropped.
-        let _ = interrupted.recv();
-        progress::say("cleaning up");
+        // Everything ends in order as the values are dropped.
+        interrupt::wait();
     }
     Ok(compliant.is_ok())
 }
@@ -156,7 +186,7 @@ struct World {
     kubeconfig: PathBuf,
     policy: Example,
     _leftovers: Leftovers,
-    _folder: TempDir,
+    _folder: Scratch,
 }
 
 /// What was made in somebody's cluster and goes again, whatever happens: the last made first. A cluster of our own ends as a whole.
@@ -170,6 +200,12 @@ enum Leftover {
 
 impl Drop for Leftovers {
     fn drop(&mut self) {
+        interrupt::shielded(|| self.delete());
+    }
+}
+
+impl Leftovers {
+    fn delete(&mut self) {
         while let Some(leftover) = self.0.pop() {
             let (what, gone) = match &leftover {
                 Leftover::Object(kubectl, kind, name) => {
@@ -198,38 +234,48 @@ enum Stores {
 }
 
 impl World {
-    fn new() -> Result<Self> {
+    fn new(whole: &Whole) -> Result<Self> {
         if !process::is_root() {
             return Err(Error::new(
                 "a node on which pods run needs root",
                 "run as root, or use an existing cluster: cargo demo --context NAME (see cargo demo --help)",
             ));
         }
-        let archives = [images::job_runner()?, images::operator()?];
-        let folder = tempfile::Builder::new()
-            .prefix("mapa-demo-")
-            .tempdir()
-            .step("create a folder")?;
-        let plane = ControlPlane::start()?;
-        let node = Node::start(&plane)?;
-        for archive in &archives {
-            node.import(archive)?;
-        }
-        let database = Postgres::start()?;
-        progress::during("loading 15 municipalities and 341 outages", || seed::load(&database))?;
-        let stores = Stores::Own {
-            database,
-            cache: Redis::start()?,
-        };
+        let folder = Scratch::new("demo")?;
+        // What the network keeps busy runs beside what the processor keeps busy.
+        side_by_side(
+            || {
+                whole.part(PACKAGES, || packages::ensure(&packages::all()))?;
+                whole.part(DOWNLOADS, || {
+                    images::download()?;
+                    // Small, and the cluster would wait for it behind the large ones.
+                    images::pause()?;
+                    assets::download_helm()
+                })
+            },
+            || whole.part(KUBERNETES, Assets::find),
+        )?;
+        let ((node, stores, plane), (archives, helm)) = side_by_side(
+            || whole.part(CLUSTER, start_cluster),
+            || {
+                let archives = whole.part(IMAGES, || Ok([images::job_runner()?, images::operator()?]))?;
+                Ok((archives, whole.part(HELM, assets::helm)?))
+            },
+        )?;
         let kubectl = plane.kubectl();
         let kubeconfig = plane.kubeconfig().to_owned();
         let policy = Example::every_minute("radar", "roraima");
-        kubectl.namespace(&policy.namespace)?;
         let images = Images {
             operator: images::OPERATOR.to_owned(),
             runner: images::JOB_RUNNER.to_owned(),
         };
-        install(&Helm::new(Some(&kubeconfig))?, OPERATOR_NAMESPACE, &images, &[])?;
+        whole.part(OPERATOR, || {
+            for archive in &archives {
+                node.import(archive)?;
+            }
+            kubectl.namespace(&policy.namespace)?;
+            install(&Helm::of(helm, Some(&kubeconfig)), OPERATOR_NAMESPACE, &images, &[])
+        })?;
         Ok(Self {
             node: Some(node),
             stores,
@@ -242,11 +288,8 @@ impl World {
         })
     }
 
-    fn existing(context: &str, arguments: &Arguments) -> Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix("mapa-demo-")
-            .tempdir()
-            .step("create a folder")?;
+    fn existing(context: &str, arguments: &Arguments, whole: &Whole) -> Result<Self> {
+        let folder = Scratch::new("demo")?;
         let kubeconfig = folder.path().join("kubeconfig");
         let mut view = Command::new("kubectl");
         view.args(["config", "view", "--raw", "--flatten", "--minify", "--context", context]);
@@ -257,12 +300,17 @@ impl World {
         .step_at("write", &kubeconfig)?;
         let kubectl = Kubectl::new("kubectl".into(), kubeconfig.clone());
         let given = |value: &Option<String>| value.clone().unwrap_or_default();
-        let helm = Helm::new(Some(&kubeconfig))?;
+        let helm = whole.part(HELM, || Helm::new(Some(&kubeconfig)))?;
         let images = arguments
             .images
             .as_ref()
             .ok_or_else(|| Error::new("--context", "needs --images"))?;
-        if kubectl.run(["get", "namespace", NAMESPACE_IN_EXISTING]).is_ok() {
+        // What cannot be asked is not taken for absent: what is absent is made by the demo, and deleted when it ends.
+        let is_there = |kind: &str, name: &str| {
+            let named = kubectl.run(["get", kind, name, "--ignore-not-found", "--output=name"])?;
+            Ok(!named.trim().is_empty())
+        };
+        if is_there("namespace", NAMESPACE_IN_EXISTING)? {
             return Err(Error::new(
                 format!("the namespace {NAMESPACE_IN_EXISTING} is there already, and the demo deletes it when it ends"),
                 format!(
@@ -271,7 +319,7 @@ impl World {
             ));
         }
         let mut leftovers = Leftovers::default();
-        let has_crd = kubectl.run(["get", "crd", CRD]).is_ok();
+        let has_crd = is_there("crd", CRD)?;
         if !has_crd {
             leftovers.0.push(Leftover::Object(kubectl.clone(), "crd", CRD));
         }
@@ -284,7 +332,7 @@ impl World {
             format!("--set=watchNamespaces={{{NAMESPACE_IN_EXISTING}}}"),
             format!("--set=crds.install={}", !has_crd),
         ];
-        install(&helm, NAMESPACE_IN_EXISTING, images, &narrow)?;
+        whole.part(OPERATOR, || install(&helm, NAMESPACE_IN_EXISTING, images, &narrow))?;
         Ok(Self {
             node: None,
             stores: Stores::Given {
@@ -316,12 +364,9 @@ impl World {
         }
     }
 
-    fn wait_until_compliant(&self, interrupted: &Receiver<()>) -> Result<()> {
+    fn wait_until_compliant(&self) -> Result<()> {
         let mut told = Vec::new();
         wait::until("the policy to be compliant", COMPLIANT_WITHIN, || {
-            if interrupted.try_recv().is_ok() {
-                return Look::Never("interrupted".to_owned());
-            }
             let policy: Value = match self.kubectl.run([
                 "-n",
                 &self.policy.namespace,
@@ -352,16 +397,16 @@ impl World {
     fn print(&self, took: Duration) -> Result<()> {
         let namespace = &self.policy.namespace;
         let show = |title: &str, arguments: &[&str]| -> Result<()> {
-            println!("\n$ kubectl -n {namespace} {title}");
+            print_line!("\n$ kubectl -n {namespace} {title}");
             let all: Vec<&str> = ["-n", namespace].into_iter().chain(arguments.iter().copied()).collect();
-            print!("{}", self.kubectl.run(all)?);
+            print_line!("{}", self.kubectl.run(all)?.trim_end());
             Ok(())
         };
-        println!("\n{:.0} s after the cluster was ready:", took.as_secs_f64());
+        print_line!("\n{:.0} s after the cluster was ready:", took.as_secs_f64());
         show("get mapa-refresh", &["get", "mapa-refresh"])?;
         show("get cronjobs", &["get", "cronjobs"])?;
         let statistics = self.published(&format!("{}:estatisticas", self.policy.key_prefix))?;
-        println!("\n$ redis-cli GET {}:estatisticas", self.policy.key_prefix);
+        print_line!("\n$ redis-cli GET {}:estatisticas", self.policy.key_prefix);
         match serde_json::from_str::<Value>(&statistics) {
             Ok(Value::Object(document)) => {
                 let contract = [
@@ -378,9 +423,9 @@ impl World {
                     .iter()
                     .filter_map(|key| Some(((*key).to_owned(), document.get(*key)?.clone())))
                     .collect();
-                println!("{}", serde_json::to_string_pretty(&shown).unwrap_or_default());
+                print_line!("{}", serde_json::to_string_pretty(&shown).unwrap_or_default());
             }
-            _ => println!("(nothing published)"),
+            _ => print_line!("(nothing published)"),
         }
         Ok(())
     }
@@ -406,23 +451,37 @@ impl World {
     }
 
     fn tell_how_to_look_around(&self) {
-        println!("\nIt stays up until Ctrl-C. To look around, in another terminal:\n");
-        println!("  export KUBECONFIG={}", self.kubeconfig.display());
-        println!("  kubectl -n {} get mapa-refresh -w", self.policy.namespace);
-        println!(
+        print_line!("\nIt stays up until Ctrl-C (SIGTERM, SIGHUP). To look around, in another terminal:\n");
+        print_line!("  export KUBECONFIG={}", self.kubeconfig.display());
+        print_line!("  kubectl -n {} get mapa-refresh -w", self.policy.namespace);
+        print_line!(
             "  kubectl -n {} describe mapa-refresh {}",
-            self.policy.namespace, self.policy.name
+            self.policy.namespace,
+            self.policy.name
         );
-        println!("  kubectl -n {} get jobs,pods", self.policy.namespace);
-        println!("  kubectl -n {} logs deployment/{RELEASE}", self.operator_namespace());
+        print_line!("  kubectl -n {} get jobs,pods", self.policy.namespace);
+        print_line!("  kubectl -n {} logs deployment/{RELEASE}", self.operator_namespace());
         if let Stores::Own { cache, .. } = &self.stores {
-            println!(
+            print_line!(
                 "  REDISCLI_AUTH={} redis-cli -p {} KEYS '*'",
                 redis::PASSWORD,
                 cache.port()
             );
         }
     }
+}
+
+/// A cluster with a node, and the stores with their data; in the order of their end.
+fn start_cluster() -> Result<(Node, Stores, ControlPlane)> {
+    let plane = ControlPlane::start()?;
+    let node = Node::start(&plane)?;
+    let database = Postgres::start()?;
+    progress::during("loading 15 municipalities and 341 outages", || seed::load(&database))?;
+    let stores = Stores::Own {
+        database,
+        cache: Redis::start()?,
+    };
+    Ok((node, stores, plane))
 }
 
 /// The operator by its chart, and with it the CustomResourceDefinition.

@@ -3,12 +3,16 @@
 
 use std::process::ExitCode;
 
-use mapa_refresh_tests::{Result, error::Step, images, oci_archive::OciArchive, progress, sources};
+use mapa_refresh_tests::{Result, images, interrupt, oci_archive::OciArchive, progress, scratch::Scratch, sources};
 
 /// Folder of the Dockerfile, and the binary in the image. Oracle's runner lies over a base that is Oracle's, whose digest we do not make.
 const IMAGES: [(&str, &str); 2] = [("operator", "mapa-refresh-operator"), ("job-runner", "job-runner")];
 
 fn main() -> ExitCode {
+    if let Err(error) = interrupt::listen() {
+        eprintln!("reproducible: {error}");
+        return ExitCode::FAILURE;
+    }
     // Each is told, also when another differs.
     let compared = IMAGES.map(|(folder, binary)| is_reproduced(folder, binary));
     if compared.iter().all(|is_same| *is_same) {
@@ -37,10 +41,7 @@ fn is_reproduced(folder: &str, binary: &str) -> bool {
 
 /// Digests of the binary and of the image.
 fn build(folder: &str, binary: &str, which: &str) -> Result<(String, String)> {
-    let place = tempfile::Builder::new()
-        .prefix(&format!("mapa-{which}-"))
-        .tempdir()
-        .step("create a folder")?;
+    let place = Scratch::new(which)?;
     let root = place.path().join("sources");
     sources::copy(&root)?;
     let archive = place.path().join("image.tar");
