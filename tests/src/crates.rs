@@ -20,6 +20,9 @@ use crate::{
 /// one that `docker build` makes elsewhere.
 const IN_THE_BUILD: &str = "/usr/local/cargo/registry/src/index.crates.io-1949cf8c6b5b557f";
 
+/// When every file of them was written: in July 2006, as crates.io says.
+const MOMENT: Duration = Duration::from_secs(1_153_704_088);
+
 /// Crates of a Cargo.lock that no build has asked for as long as that are removed.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
@@ -54,7 +57,10 @@ impl Crates {
             }
             let scratch = Scratch::below(below, KIND)?;
             let crates = scratch.path().join("crates");
-            progress::during("downloading the crates of Cargo.lock", || download(&crates, home))?;
+            progress::during("downloading the crates of Cargo.lock", || {
+                download(&crates, home)?;
+                make_old(&crates)
+            })?;
             fs::write(crates.join(CONFIGURATION), configuration()).step_at("write", &crates)?;
             let _ = fs::remove_dir_all(&folder);
             fs::rename(&crates, &folder).step_at("move the crates to", &folder)?;
@@ -107,6 +113,25 @@ fn download(folder: &Path, home: Option<&Path>) -> Result<()> {
         vendor.env("CARGO_HOME", home);
     }
     process::output("download the crates", &mut vendor).map(drop)
+}
+
+/// Gives every file below `folder` one moment, as a registry's archives do: cargo compiles anew what is younger than what was compiled of it, and
+/// the same crates that are downloaded once more are no other.
+fn make_old(folder: &Path) -> Result<()> {
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).step_at("read", &folder)? {
+            let path = entry.step_at("read", &folder)?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let file = File::open(&path).step_at("open", &path)?;
+                file.set_modified(SystemTime::UNIX_EPOCH + MOMENT)
+                    .step_at("set the time of", &path)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn remove_the_unused(below: &Path) {
