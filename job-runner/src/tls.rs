@@ -323,13 +323,9 @@ mod tests {
             (certificate.clone(), encrypted.to_owned(), "key tls.key is encrypted"),
             (certificate.clone(), legacy.to_owned(), "key tls.key is encrypted"),
             (certificate.clone(), unknown.to_owned(), "key tls.key is of a kind"),
-            (
-                certificate.clone(),
-                certificate.clone(),
-                "key tls.key holds no private key",
-            ),
+            (certificate.clone(), certificate, "key tls.key holds no private key"),
             (pem.clone(), pem.clone(), "key tls.crt holds no certificate"),
-            ("x".to_owned(), pem.clone(), "key tls.crt holds no certificate"),
+            ("x".to_owned(), pem, "key tls.crt holds no certificate"),
         ];
         for (certificate, key, expected) in cases {
             let error = identity(&certificate, &key).unwrap_err();

@@ -239,6 +239,7 @@ fn a_million_urls_are_understood_or_refused_without_their_passwords() {
             username: url.len().is_multiple_of(2).then(|| "user".to_owned()),
             password: Some("c4n4ry-password".to_owned().into()),
             ca: None,
+            client: None,
             sentinel_username: None,
             sentinel_password: None,
         };

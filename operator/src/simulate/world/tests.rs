@@ -86,7 +86,7 @@ fn drawn(seed: u64) -> (Planned, Odds) {
 }
 
 /// Worst age and promised age of `count` worlds from `first` on in which every run succeeded within its retries; by their seeds.
-fn worlds_without_failed_runs(first: u64, count: usize) -> Vec<(u64, i64, i64)> {
+fn worlds_without_failed_runs(first: u64, count: u64) -> Vec<(u64, i64, i64)> {
     (first..)
         .filter_map(|seed| {
             let (planned, odds) = drawn(seed);
@@ -97,7 +97,7 @@ fn worlds_without_failed_runs(first: u64, count: usize) -> Vec<(u64, i64, i64)> 
             let seen = tried(&planned, &odds, seed, until_one_fails).filter(|seen| seen.failed_runs == 0)?;
             Some((seed, seen.account.total.worst_data_age_seconds, seen.promised))
         })
-        .take(count)
+        .take(usize::try_from(count).unwrap())
         .collect()
 }
 
@@ -115,7 +115,7 @@ fn promise_4_no_data_is_ever_older_than_feasible_says_while_every_run_succeeds_w
             .map(|part| {
                 let share = count / threads + u64::from(part < count % threads);
                 // Far apart: no part reaches the seeds of another.
-                scope.spawn(move || worlds_without_failed_runs(first + part * 1_000_000_000, share as usize))
+                scope.spawn(move || worlds_without_failed_runs(first + part * 1_000_000_000, share))
             })
             .collect();
         parts.into_iter().flat_map(|part| part.join().unwrap()).collect()
