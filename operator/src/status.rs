@@ -405,16 +405,41 @@ fn account_for(
 
 /// Shortens messages until the status has its size (I9): numbers are evidence, words can be looked up elsewhere.
 fn shorten(status: &mut MapaRefreshPolicyStatus) {
-    for longest in [MAX_MESSAGE, 320, 240, 160, 80, 40, 16] {
+    // Bytes of a message, and reasons for which bad rows are counted by name.
+    for (longest, reasons) in [
+        (MAX_MESSAGE, 16),
+        (320, 16),
+        (240, 8),
+        (160, 4),
+        (80, 2),
+        (40, 1),
+        (16, 0),
+        (8, 0),
+    ] {
         let size = serde_json::to_vec(status).map_or(0, |json| json.len());
         if size <= MAX_STATUS {
             return;
+        }
+        for task in &mut status.tasks {
+            merge_rare(&mut task.quarantined, reasons);
+            merge_rare(&mut task.repaired, reasons);
         }
         let errors = status.tasks.iter_mut().filter_map(|task| task.last_error.as_mut());
         let messages = status.conditions.iter_mut().map(|condition| &mut condition.message);
         for message in messages.chain(errors.map(|error| &mut error.message)) {
             clean(message, longest);
         }
+    }
+}
+
+/// Leaves the `named` largest counts as they are, and counts the others together.
+fn merge_rare(counts: &mut BTreeMap<String, i64>, named: usize) {
+    let mut by_count: Vec<(String, i64)> = std::mem::take(counts).into_iter().collect();
+    by_count.sort_by_key(|(word, count)| (word == rows::OTHER, Reverse(*count)));
+    for (position, (word, count)) in by_count.into_iter().enumerate() {
+        let word = if position < named { word } else { rows::OTHER.to_owned() };
+        let sum = counts.entry(word).or_default();
+        *sum = sum.saturating_add(count).min(MAX_ROWS);
     }
 }
 

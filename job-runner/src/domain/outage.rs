@@ -106,6 +106,7 @@ pub struct Outages {
     stamp: Stamp,
     active: Vec<Outage>,
     inactive: u64,
+    announced: u64,
     repaired: BTreeMap<Repair, u64>,
     quarantined: BTreeMap<Quarantine, u64>,
 }
@@ -132,6 +133,7 @@ impl Intake {
                 stamp,
                 active: Vec::new(),
                 inactive: 0,
+                announced: 0,
                 repaired: BTreeMap::new(),
                 quarantined: BTreeMap::new(),
             },
@@ -155,7 +157,11 @@ impl Intake {
                     *self.outages.repaired.entry(repair).or_default() += 1;
                 }
             }
-            Err(why) => *self.outages.quarantined.entry(why).or_default() += 1,
+            Err(why) => {
+                let is_planned = row.tipo.as_deref().and_then(Tipo::of_word) == Some(Tipo::Programada);
+                self.outages.announced += u64::from(why == Quarantine::FutureStart && is_planned);
+                *self.outages.quarantined.entry(why).or_default() += 1;
+            }
         }
     }
 
@@ -185,6 +191,11 @@ impl Outages {
     #[must_use]
     pub fn inactive(&self) -> u64 {
         self.inactive
+    }
+
+    /// Of the rows left out for a start that lies ahead, those of planned work: they are announced, not wrong.
+    pub(super) fn announced(&self) -> u64 {
+        self.announced
     }
 
     /// Repairs by what was repaired; one row may have several.

@@ -352,6 +352,26 @@ fn spoilt(id: &str) -> Row<'_> {
 }
 
 #[test]
+fn announced_work_is_left_out_and_is_no_bad_row() {
+    let tomorrow = |id: &'static str, tipo: &'static str| Row {
+        data_inicio: Some("2099-01-01 08:00:00".into()),
+        tipo: Some(tipo.into()),
+        ..good(id)
+    };
+    let announced = read(vec![tomorrow("1", "Programada"), tomorrow("2", "PROGRAMADA")]);
+    assert_eq!(announced.demand_publishable(0), Ok(()), "there is no outage now");
+    assert_eq!(announced.quarantined()["FUTURE_START"], 2);
+    let message = read(vec![tomorrow("1", "PROGRAMADA"), tomorrow("2", "NAO_PROGRAMADA")])
+        .demand_publishable(100)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.starts_with("1 of the view's 1 row of active outages"),
+        "{message}"
+    );
+}
+
+#[test]
 fn lesson_09_a_view_of_which_too_many_rows_are_quarantined_is_not_published() {
     let over = || Row {
         status_codigo: cell("C"),
@@ -546,6 +566,7 @@ proptest! {
         let keys: std::collections::BTreeSet<_> =
             names.iter().map(|(code, bairro)| (code, super::text::name_key(bairro))).collect();
         prop_assert_eq!(names.len(), keys.len(), "each name in one spelling");
+        let quarantined = quarantined - outages.announced();
         let is_lost = outages.active().is_empty() && quarantined > 0;
         let is_above = quarantined * 2 > outages.active().len() as u64 + quarantined;
         prop_assert_eq!(outages.demand_publishable(50).is_err(), is_lost || is_above);

@@ -21,12 +21,20 @@ pub struct TooManyQuarantined {
 
 impl Outages {
     /// That at most `max_percent` of the rows of active outages are quarantined, and not all of them: the document of a view
-    /// without an active outage says that there is none, and may do so only when the view does.
+    /// without an active outage says that there is none, and may do so only when the view does. Announced work, which has not begun, is
+    /// no such row.
     ///
     /// # Errors
     /// How many are quarantined, and why.
     pub fn demand_publishable(&self, max_percent: u32) -> Result<(), TooManyQuarantined> {
-        let mut reasons: Vec<(Quarantine, u64)> = self.quarantined_by().collect();
+        let mut reasons: Vec<(Quarantine, u64)> = self
+            .quarantined_by()
+            .map(|(why, count)| match why {
+                Quarantine::FutureStart => (why, count.saturating_sub(self.announced())),
+                _ => (why, count),
+            })
+            .filter(|(_, count)| *count > 0)
+            .collect();
         let quarantined: u64 = reasons.iter().map(|(_, count)| count).sum();
         let published = self.active().len() as u64;
         let judged = published + quarantined;

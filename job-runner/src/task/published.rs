@@ -68,13 +68,12 @@ pub(super) async fn publish(
 fn demand_publishable(context: &Context, content: &Content) -> Result<(), Fault> {
     let outages = &content.outages;
     let max_percent = context.settings.plausibility.max_quarantined_percent.unsigned_abs();
-    outages.demand_publishable(max_percent).map_err(|too_many| {
-        context.notes.borrow_mut().refused_rows = Some(RowCounts {
-            repaired: outages.repaired(),
-            quarantined: outages.quarantined(),
-        });
-        Fault::permanent(code::ROWS_QUARANTINED, too_many)
-    })
+    let judged = outages.demand_publishable(max_percent);
+    context.notes.borrow_mut().refused_rows = judged.is_err().then(|| RowCounts {
+        repaired: outages.repaired(),
+        quarantined: outages.quarantined(),
+    });
+    judged.map_err(|too_many| Fault::permanent(code::ROWS_QUARANTINED, too_many))
 }
 
 fn evidence(which: &str, content: &Content, outcome: &Outcome) -> Result<Done, Fault> {

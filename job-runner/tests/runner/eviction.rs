@@ -238,7 +238,7 @@ fn a_cache_that_evicts_by_lifetime_takes_what_is_published_last() {
     let mut cache = world.cache();
     limit_memory(&mut cache, "volatile-ttl");
     let mut evicted = 0;
-    fill(&mut cache, &["EX", "600"], |cache| {
+    fill(&mut cache, &["EX", "120"], |cache| {
         evicted += 1;
         evicted % 100 == 0 && !cache.exists::<_, bool>("other:0").unwrap()
     });
