@@ -403,6 +403,9 @@ fn account_for(
     status.compliance = Some(account);
 }
 
+/// Bytes that are left of a message when everything else in the status is as large as can be.
+const SHORTEST: usize = 8;
+
 /// Shortens messages until the status has its size (I9): numbers are evidence, words can be looked up elsewhere.
 fn shorten(status: &mut MapaRefreshPolicyStatus) {
     // Bytes of a message, and reasons for which bad rows are counted by name.
@@ -414,7 +417,7 @@ fn shorten(status: &mut MapaRefreshPolicyStatus) {
         (80, 2),
         (40, 1),
         (16, 0),
-        (8, 0),
+        (SHORTEST, 0),
     ] {
         let size = serde_json::to_vec(status).map_or(0, |json| json.len());
         if size <= MAX_STATUS {
@@ -423,6 +426,10 @@ fn shorten(status: &mut MapaRefreshPolicyStatus) {
         for task in &mut status.tasks {
             merge_rare(&mut task.quarantined, reasons);
             merge_rare(&mut task.repaired, reasons);
+            if longest == SHORTEST {
+                // Their rows are published all the same.
+                task.repaired.clear();
+            }
         }
         let errors = status.tasks.iter_mut().filter_map(|task| task.last_error.as_mut());
         let messages = status.conditions.iter_mut().map(|condition| &mut condition.message);
