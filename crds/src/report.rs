@@ -93,16 +93,6 @@ pub struct Success {
     /// True when the documents were built before the view's refresh of this slot was seen.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub built_from_stale_view: bool,
-    /// Of the last attempt, in milliseconds: the wait for the view's refresh of this slot, with what was published meanwhile. The rest is what
-    /// its last publication took.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub waited_ms: u64,
-}
-
-/// serde asks by reference.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 /// What a successful run did.
@@ -556,7 +546,6 @@ mod tests {
             repaired: BTreeMap::new(),
             quarantined: BTreeMap::new(),
             built_from_stale_view: false,
-            waited_ms: 0,
         };
         let line = report(RunResult::Succeeded(success)).encode(MAX_BYTES).unwrap();
         assert!(matches!(

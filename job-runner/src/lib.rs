@@ -97,14 +97,14 @@ async fn attempt_all(
     let retry = &context.settings.retry;
     with_retries(retry, run_ends, terminate, attempts, || async {
         let stop = Stop::new(terminate.clone(), run_ends, retry.attempt_timeout);
-        let (began, is_first) = (Instant::now(), attempts.borrow().is_empty());
+        let is_first = attempts.borrow().is_empty();
         let result = task::attempt(context, &stop).await;
         let early = context.notes.borrow_mut().early.take();
         match (result, early) {
             // Nothing went wrong, there was only no time for one more publication: the next run publishes it as soon as it starts.
             (Err(_), Some(early)) if is_first && Instant::now() >= run_ends && !terminate.is_cancelled() => {
                 tracing::warn!("one more publication did not fit into the run: left to the next run");
-                Ok(early.into_done(began.elapsed()))
+                Ok(early)
             }
             (result, _) => result,
         }

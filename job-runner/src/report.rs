@@ -103,7 +103,6 @@ fn success(done: Done) -> Success {
         repaired,
         quarantined,
         built_from_stale_view,
-        waited,
     } = done;
     Success {
         kind,
@@ -119,7 +118,6 @@ fn success(done: Done) -> Success {
         repaired,
         quarantined,
         built_from_stale_view,
-        waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
     }
 }
 

@@ -246,7 +246,11 @@ fn with_word(run: &Run, pod: &PodRecord, end: &PodEnd, trust: Trust<'_>) -> Outc
         ended_at,
         attempts: i32::try_from(report.attempts.len()).unwrap_or(i32::MAX),
         duration_seconds: Some(seconds(report.duration_ms)),
-        attempt_seconds: own_work(report).filter(|_| result.is_ok()),
+        attempt_seconds: report
+            .attempts
+            .last()
+            .filter(|_| result.is_ok())
+            .map(|attempt| seconds(attempt.duration_ms)),
         clock_skew_seconds: match &report.result {
             RunResult::Succeeded(success) => skew(success, end),
             RunResult::Failed(_) => None,
@@ -265,15 +269,6 @@ fn with_word(run: &Run, pod: &PodRecord, end: &PodEnd, trust: Trust<'_>) -> Outc
             target: report.target.clone(),
         }),
     }
-}
-
-/// Seconds that the attempt which succeeded took, without its wait for the view.
-fn own_work(report: &RunReport) -> Option<i64> {
-    let RunResult::Succeeded(success) = &report.result else {
-        return None;
-    };
-    let attempt = report.attempts.last()?;
-    Some(seconds(attempt.duration_ms.saturating_sub(success.waited_ms)))
 }
 
 /// What a run that read rows reported of them: a task that publishes, and one that refused to.
@@ -517,22 +512,7 @@ mod tests {
             repaired: Default::default(),
             quarantined: Default::default(),
             built_from_stale_view: false,
-            waited_ms: 0,
         }))
-    }
-
-    #[test]
-    fn the_wait_for_the_view_is_no_part_of_a_runs_pace() {
-        let mut waited = published();
-        assert_eq!(own_work(&waited), Some(2));
-        if let RunResult::Succeeded(success) = &mut waited.result {
-            success.waited_ms = 900;
-        }
-        assert_eq!(own_work(&waited), Some(1));
-        if let RunResult::Succeeded(success) = &mut waited.result {
-            success.waited_ms = 5_000;
-        }
-        assert_eq!(own_work(&waited), Some(0), "a report that says more than can be");
     }
 
     fn pod(report: Result<RunReport, &str>) -> PodRecord {

@@ -9,7 +9,7 @@ pub mod slot;
 mod slot_wait;
 mod view;
 
-use std::{cell::RefCell, collections::BTreeMap, future::ready, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, future::ready};
 
 use chrono::{DateTime, Utc};
 use mapa_refresh_crds::{
@@ -65,27 +65,7 @@ pub struct Notes {
     /// Recent publications of the task's document, newest first.
     pub publications: Vec<Publication>,
     /// What this attempt has published before the view's refresh of its slot.
-    pub early: Option<Early>,
-}
-
-/// A publication of an attempt that went on waiting for the view's refresh of its slot.
-#[derive(Clone, Debug)]
-pub struct Early {
-    /// What it published.
-    pub done: Done,
-    /// How long that took.
-    pub took: Duration,
-}
-
-impl Early {
-    /// As the result of an attempt that took `elapsed` in all.
-    #[must_use]
-    pub fn into_done(self, elapsed: Duration) -> Done {
-        Done {
-            waited: elapsed.saturating_sub(self.took),
-            ..self.done
-        }
-    }
+    pub early: Option<Done>,
 }
 
 /// Evidence of a successful attempt.
@@ -107,8 +87,6 @@ pub struct Done {
     pub quarantined: BTreeMap<String, u64>,
     /// Whether the view's refresh of this slot was not awaited to its end.
     pub built_from_stale_view: bool,
-    /// From the beginning of its attempt's work to the last publication: the wait for the view, and publications before its refresh.
-    pub waited: Duration,
 }
 
 impl Done {
@@ -124,7 +102,6 @@ impl Done {
             repaired: BTreeMap::new(),
             quarantined: BTreeMap::new(),
             built_from_stale_view: false,
-            waited: Duration::ZERO,
         }
     }
 }

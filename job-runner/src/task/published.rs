@@ -1,6 +1,6 @@
 //! Publishing a document, and what came of it as evidence.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use mapa_refresh_crds::{
     report::{SuccessKind, code},
@@ -99,7 +99,6 @@ fn evidence(which: &str, content: &Content, outcome: &Outcome) -> Result<Done, F
         repaired: outages.repaired(),
         quarantined: outages.quarantined(),
         built_from_stale_view: !is_of_slot,
-        waited: Duration::ZERO,
     })
 }
 

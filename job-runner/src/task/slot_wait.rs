@@ -8,7 +8,7 @@ use mapa_refresh_crds::report::code;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Context, Done, Early, connect_cache, owner, published,
+    Context, Done, connect_cache, owner, published,
     published::Encodings,
     slot::Slot,
     view::{self, POLL},
@@ -29,7 +29,6 @@ pub(super) async fn publish(
     which: Document,
     encodings: Encodings,
 ) -> Result<Done, Fault> {
-    let began = Instant::now();
     let mut wait = Wait {
         context,
         stop,
@@ -46,15 +45,13 @@ pub(super) async fn publish(
         Awaited::Met => None,
         Awaited::InVain(newest) => newest,
     };
-    let has_all = |early: &Early| newest.is_some_and(|newest| newest <= early.done.stamp);
+    let has_all = |early: &Done| newest.is_some_and(|newest| newest <= early.stamp);
     if let Some(early) = context.notes.borrow_mut().early.take_if(|early| has_all(early)) {
-        return Ok(early.into_done(began.elapsed()));
+        return Ok(early);
     }
     stop.restart_attempt();
-    let waited = began.elapsed();
     let content = view::read(context, database).await?;
-    let done = published::publish(context, stop, which, &content, encodings).await?;
-    Ok(Done { waited, ..done })
+    published::publish(context, stop, which, &content, encodings).await
 }
 
 /// What became of the wait.
@@ -124,7 +121,6 @@ impl Wait<'_> {
             "the view is newer than what is public, though not of this slot: publishing it, then waiting on"
         );
         self.stop.restart_attempt();
-        let began = Instant::now();
         let published = async {
             let content = view::read(self.context, database).await?;
             published::publish(self.context, self.stop, self.which, &content, self.encodings).await
@@ -132,13 +128,7 @@ impl Wait<'_> {
         match published.await {
             Ok(done) => {
                 self.public = Some(Some(done.stamp));
-                self.context.notes.borrow_mut().early = Some(Early {
-                    done: Done {
-                        built_from_stale_view: true,
-                        ..done
-                    },
-                    took: began.elapsed(),
-                });
+                self.context.notes.borrow_mut().early = Some(done);
                 Ok(())
             }
             Err(fault) if is_of_the_content(&fault) => {

@@ -72,7 +72,6 @@ fn what_was_published_early_is_the_runs_result_when_the_wait_ends_and_is_not_pub
         .env("MAPA_VIEW_SLOT_LEAD_MINUTES", "1")
         .env("MAPA_RUN_BUDGET_SECONDS", "6")
         .run();
-    let attempt_ms = run.report.attempts[0].duration_ms;
     let success = run.success();
     assert_eq!(
         (success.built_from_stale_view, generation(&success)),
@@ -80,11 +79,6 @@ fn what_was_published_early_is_the_runs_result_when_the_wait_ends_and_is_not_pub
     );
     let log: Vec<String> = world.cache().lrange("{mapa:estatisticas}:log", 0, -1).unwrap();
     assert_eq!(log.len(), 1, "{log:?}");
-    assert!(
-        (1_500..attempt_ms).contains(&success.waited_ms),
-        "{} of {attempt_ms} ms were no work of its own",
-        success.waited_ms
-    );
 }
 
 #[test]

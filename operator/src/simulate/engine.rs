@@ -40,8 +40,8 @@ pub(super) struct Ended {
     pub(super) slot: Option<Timestamp>,
     pub(super) attempts: u32,
     pub(super) duration_ms: i64,
-    /// Of its last publication, or of the work of its last attempt.
-    pub(super) work_ms: i64,
+    /// Of its last attempt.
+    pub(super) attempt_ms: i64,
     /// When what it published, or the view that it refreshed, was true; `None` when it failed.
     pub(super) data_as_of: Option<Timestamp>,
 }
@@ -220,7 +220,7 @@ impl<'a> Operator<'a> {
             ended_at: now,
             attempts: i32::try_from(end.attempts).unwrap_or(i32::MAX),
             duration_seconds: Some(whole(end.duration_ms)),
-            attempt_seconds: end.data_as_of.map(|_| whole(end.work_ms)),
+            attempt_seconds: end.data_as_of.map(|_| whole(end.attempt_ms)),
             result: if end.data_as_of.is_some() {
                 Ok(0)
             } else {

@@ -66,12 +66,11 @@ struct Running {
     /// When the runner starts.
     starts: i64,
     attempts: u32,
-    /// When the attempt, or its last publication, began: a waiting run looks at the view twice a second from then on.
-    work_began: i64,
+    attempt_began: i64,
+    /// When the attempt began, or its last publication ended: a waiting run looks at the view twice a second from then on.
+    waits_since: i64,
     /// Data of what this attempt has published before the view's slot was met.
     early: Option<i64>,
-    /// How long its last publication took, or its refresh.
-    worked: i64,
     /// The view's slot that it waits for.
     view_slot: Option<i64>,
     /// The view's stamp when another run was found refreshing it.
@@ -112,8 +111,8 @@ impl Running {
 
     /// The first look at the view at or after `moment`.
     fn look_at(&self, moment: i64) -> i64 {
-        let since = (moment - self.work_began).max(0);
-        self.work_began + (since + POLL_MS - 1).div_euclid(POLL_MS) * POLL_MS
+        let since = (moment - self.waits_since).max(0);
+        self.waits_since + (since + POLL_MS - 1).div_euclid(POLL_MS) * POLL_MS
     }
 
     /// Whether the view, refreshed at `stamp`, is not of this run's slot, and there is time to wait for that.
@@ -270,9 +269,9 @@ impl<'a> World<'a> {
             extra_job,
             starts: created + start,
             attempts: 0,
-            work_began: 0,
+            attempt_began: 0,
+            waits_since: 0,
             early: None,
-            worked: 0,
             view_slot,
             before_other: None,
             phase: Phase::Before,
@@ -295,7 +294,8 @@ impl<'a> World<'a> {
         match run.phase {
             Phase::Before => {
                 run.attempts += 1;
-                run.work_began = now;
+                run.attempt_began = now;
+                run.waits_since = now;
                 self.look(position);
             }
             Phase::Waiting if self.downtime.next(now) <= now => self.fail_attempt(position),
@@ -375,7 +375,6 @@ impl<'a> World<'a> {
         } else {
             self.view_stamp
         };
-        run.work_began = now;
         run.phase = Phase::Working {
             data_as_of,
             succeeds,
@@ -416,10 +415,9 @@ impl<'a> World<'a> {
 
     fn succeed(&mut self, position: usize, data_as_of: i64, is_early: bool) {
         let now = self.now;
-        let Some(run) = self.running.get_mut(position) else {
+        let Some(run) = self.running.get(position) else {
             return;
         };
-        run.worked = now - run.work_began;
         let (name, stream) = (run.task.name, run.stream);
         let Some(published) = self.published.get_mut(stream) else {
             return;
@@ -441,7 +439,7 @@ impl<'a> World<'a> {
         if is_early {
             if let Some(run) = self.running.get_mut(position) {
                 run.early = Some(data_as_of);
-                run.work_began = now;
+                run.waits_since = now;
             }
             self.look(position);
         } else {
@@ -479,7 +477,7 @@ impl<'a> World<'a> {
             slot: run.slot.map(moment),
             attempts: run.attempts,
             duration_ms: self.now - run.starts,
-            work_ms: run.worked,
+            attempt_ms: self.now - run.attempt_began,
             data_as_of: data_as_of.map(moment),
         };
         self.operator.ended(position, end, log, now);

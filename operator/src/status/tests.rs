@@ -181,7 +181,6 @@ fn success(task: TaskName, ended: i64) -> RunResult {
         repaired: Default::default(),
         quarantined: Default::default(),
         built_from_stale_view: false,
-        waited_ms: 0,
     })
 }
 

@@ -210,7 +210,6 @@ impl Orders {
             repaired: BTreeMap::new(),
             quarantined: BTreeMap::new(),
             built_from_stale_view: false,
-            waited_ms: 0,
         });
         self.report(result, published, started, now, skew)
     }
