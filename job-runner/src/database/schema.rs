@@ -127,7 +127,7 @@ fn postgresql(view: &ViewName, columns: &ColumnNames, role: &Identifier) -> Stri
         &stamp_grant(&schema, &role),
         "-- From PostgreSQL 17 on the view can keep its owner, who then needs TEMPORARY on the database; instead of the new owner:",
         &format!("-- {}", maintain(&schema, &name, &role)),
-        "\n-- 4. What PUBLIC has unless somebody revoked it, as far as the role lacks it: to log on, for the temporary table of CONCURRENTLY, to",
+        "\n-- 4. What PUBLIC has unless somebody revoked it, as far as the role lacks it: CONNECT, TEMPORARY (for CONCURRENTLY), to",
         "-- tell this server from a copy of it; and what the view's query reads and calls. What its functions read is not known here.",
         &grants_of_public(&format!("{schema}.{name}"), &role),
         "",
