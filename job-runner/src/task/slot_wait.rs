@@ -50,6 +50,7 @@ pub(super) async fn publish(
         return Ok(early);
     }
     stop.restart_attempt();
+    stop.begins(format!("reading the view {}", context.settings.database.view));
     let content = view::read(context, database).await?;
     published::publish(context, stop, which, &content, encodings).await
 }
@@ -127,6 +128,10 @@ impl Wait<'_> {
         };
         match published.await {
             Ok(done) => {
+                self.stop.begins(format!(
+                    "waiting for the refresh of the view {}",
+                    self.context.settings.database.view
+                ));
                 self.public = Some(Some(done.stamp));
                 self.context.notes.borrow_mut().early = Some(done);
                 Ok(())
