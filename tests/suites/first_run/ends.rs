@@ -109,7 +109,9 @@ impl Demo {
     fn start(change: impl FnOnce(&mut Command)) -> Self {
         let before = of_nodes();
         let folder = Scratch::new("test").unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
+        // The tests themselves may be run with SIGHUP ignored (nohup), which a demo would inherit and keep to.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=HUP").arg(env!("CARGO_BIN_EXE_demo"));
         command.current_dir(images::repository());
         change(&mut command);
         let process = Process::start("demo", &command, folder.path()).unwrap();
