@@ -166,7 +166,7 @@ fn short(text: &str) -> Cow<'_, str> {
 }
 
 /// Connects to the first address of `hosts`, in their order, to which `connect` succeeds. All of that takes `limit` at most; while others are left,
-/// each address has an equal share of what is left of `shared`, the time after which nobody waits for the connection any more.
+/// each address has an equal share of what is left of `shared`, the time that the attempt leaves for connecting.
 ///
 /// # Errors
 /// What became of each address.

@@ -59,7 +59,7 @@ end
 -- Whether the heads of the documents could be read. A user made for an earlier version lacks GETRANGE.
 local can_read_heads = true
 
--- Owner, generation and records from the head of the document `key`. Nil where there is none of ours.
+-- Owner, generation and records from the head of the document `key`. Nil where the document is not one of ours.
 local function head(key, kind)
   if kind ~= 'string' or not can_read_heads then
     return nil
@@ -113,7 +113,7 @@ local function publish()
     kinds[index] = found
   end
 
-  -- A cache that evicts takes meta first, because nobody else reads it. So the documents name owner and generation, too, and the
+  -- A cache that evicts takes meta first, because only runs read it. So the documents name owner and generation, too, and the
   -- newest of the three is believed. A meta without its generation was released by hand: whatever is there may be replaced.
   local meta = run('HMGET', KEYS[3], 'generation', 'owner', 'records', 'pendingReason', 'pendingRun', 'pendingGeneration')
   local is_released = meta[2] and not meta[1]
@@ -212,7 +212,7 @@ local function publish()
   rename_all(names)
   redis.pcall('UNLINK', KEYS[9], KEYS[10], KEYS[11], KEYS[12])
 
-  -- Nobody may be listening, and an ACL may forbid the channel: the documents are published all the same.
+  -- An ACL may forbid the channel, and there may be no listener: the documents are published all the same.
   redis.pcall('PUBLISH', ARGV[8], '{"task":"' .. ARGV[9] .. '","generation":' .. ARGV[1] .. ',"dataAsOf":"' .. rfc3339(generation)
     .. '","publishedAt":"' .. published_at .. '","records":' .. ARGV[3] .. '}')
   return outcome('published', generation, foreign and previous or '', log)

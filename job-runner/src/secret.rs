@@ -176,7 +176,7 @@ pub fn has_blanks_around(password: &SecretString) -> bool {
     password.trim() != password
 }
 
-/// A note for messages about rejected credentials: blanks are kept in a password, and nobody sees them.
+/// A note for messages about rejected credentials: blanks are kept in a password, and are invisible.
 pub const BLANKS_AROUND: &str = "the password begins or ends with a blank";
 
 struct Key<'a> {
@@ -193,7 +193,7 @@ impl Key<'_> {
         Ok(text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()))
     }
 
-    /// A password keeps its blanks. Line breaks around it, which `echo` and editors leave there, are none of it.
+    /// A password keeps its blanks. Line breaks around it, which `echo` and editors leave there, are stripped.
     fn password(&self) -> Result<Option<SecretString>, SecretError> {
         let text = self.text()?;
         Ok(text

@@ -2,7 +2,7 @@
 //!
 //! The worst age of what is public is reached just before a publication: the largest gap between two slots, and everything that can pass from
 //! a slot to the publication of its data while every run still succeeds. A run that fails altogether costs one gap more; how many
-//! of those in a row are survived is told beside the sum. Why the sum is never too small: docs/concepts/feasible.md.
+//! of those in a row are survived stands beside the sum. Why the sum is never too small: docs/concepts/feasible.md.
 
 use std::fmt::{self, Write};
 

@@ -39,7 +39,7 @@ use crate::{
 /// Runs in a row with rejected credentials after which only one run an hour may try again.
 const REJECTIONS: i32 = 2;
 
-/// No view has more rows: a report that says so spends no more of the status' size than any other.
+/// No view has more rows. The cap bounds the digits that a report can add to the status (bytes count towards its 8 KiB).
 const MAX_ROWS: i64 = 9_999_999_999;
 
 /// A run that starts this much later than its slot was not slow: nothing fired the slot at all.

@@ -223,10 +223,10 @@ pub fn lock(path: &Path) -> Result<File> {
         return Ok(file);
     }
     let what = format!("waiting for {}", path.display());
-    // Below the line of a whole the beginning of work is not said, and nobody would know why nothing happens.
+    // Below a progress line the start of a step is not printed; without this line a wait for the lock would look like a hang.
     progress::say(&what);
     progress::during(&what, || {
-        // Not by a call that nothing ends: whoever waits can be interrupted.
+        // A blocking lock could not be interrupted.
         wait::until(&what, Duration::MAX, || match file.try_lock() {
             Ok(()) => Look::Met(()),
             Err(TryLockError::WouldBlock) => Look::Saw("another holds it".to_owned()),
@@ -236,7 +236,7 @@ pub fn lock(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// The lock, if it was ever taken and nobody holds it now. It is not made here: a file of another user's would keep root from the lock.
+/// The lock, if its file exists and no process holds it. It is not made here: a file of another user's would keep root from the lock.
 #[must_use]
 pub fn lock_if_free(path: &Path) -> Option<File> {
     let file = File::options().write(true).open(path).ok()?;

@@ -108,7 +108,8 @@ fn end(why: End) {
     CHANGED.notify_all();
     end_programs(Signal::SIGTERM);
     std::thread::spawn(|| {
-        std::thread::sleep(GRACE);
+        let some_run = |state: &mut State| !state.running.is_empty();
+        drop(CHANGED.wait_timeout_while(state(), GRACE, some_run));
         end_programs(Signal::SIGKILL);
     });
 }
@@ -181,6 +182,7 @@ impl Drop for Ending {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
             state().running.retain(|running| *running != group);
+            CHANGED.notify_all();
         }
     }
 }

@@ -51,7 +51,7 @@ pub fn during<T>(what: &str, work: impl FnOnce() -> T) -> T {
     });
     let result = work();
     drop(ticker);
-    // What was broken off is not told as if it were done.
+    // A step that was broken off is not reported as done.
     if interrupt::check(what).is_ok() {
         say(&format!("{what}: {:.1} s", started.elapsed().as_secs_f64()));
     }
@@ -91,7 +91,7 @@ pub struct Part {
     pub takes: &'static str,
 }
 
-/// Long work of several parts, of which one line says how far it is: which parts are done, which run, and which come next. On a terminal
+/// Long work of several parts, with one progress line: which parts are done, running and next. On a terminal
 /// the line is overwritten; in a log it is written when it changes, and every minute.
 pub struct Whole {
     parts: Arc<Mutex<Vec<(Part, State)>>>,
@@ -116,7 +116,7 @@ impl Whole {
         *bottom() = Some(String::new());
         let ticker = Ticker::start(Duration::from_secs(1), move || {
             // What is ended is no progress.
-            if interrupt::check("tell how far it is").is_err() {
+            if interrupt::check("report progress").is_err() {
                 return;
             }
             let parts = watched.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -124,7 +124,7 @@ impl Whole {
             let mut bottom = bottom();
             *bottom = Some(line.clone());
             let is_terminal = std::io::stderr().is_terminal();
-            // A log is told of a part that takes longer than a moment, and that the work goes on.
+            // A log gets a line for each change of the parts, and one a minute while nothing changes.
             if is_terminal || last.0 != parts || last.1.elapsed() >= Duration::from_secs(60) {
                 last = (parts, Instant::now());
                 let text = if is_terminal {

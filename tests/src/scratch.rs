@@ -1,4 +1,4 @@
-//! Temporary folders that tell whether who made them is alive: what a killed run has left is found by the next one, and removed.
+//! Temporary folders that show whether their owner is alive, so that the next run finds and removes what a killed one has left.
 //!
 //! The owner holds a lock on the folder itself. The kernel releases it however the owner ends, and a number of a process that is given to
 //! another cannot deceive anybody.
@@ -26,7 +26,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// A new folder, of which `kind` tells what it is for.
+    /// A new folder; `kind` becomes part of its name.
     ///
     /// # Errors
     /// It cannot be made.
@@ -128,7 +128,7 @@ impl AddAssign for Removed {
     }
 }
 
-/// Removes all that killed runs have left on this machine, and says so in one line. What belongs to a run that is alive stays.
+/// Removes everything that killed runs have left on this machine, and reports it in one line. A live run's folders stay.
 pub fn clean_up_after_the_dead() {
     let mut removed = node::clean_up_after_the_dead();
     // A node's folder goes with what the node has left elsewhere, or not at all.

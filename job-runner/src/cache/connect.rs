@@ -296,7 +296,7 @@ impl Target {
         })
     }
 
-    /// One node that answers leads to the others. The library tells less of why one does not.
+    /// Probes the seeds for one that answers, because the library's errors name fewer causes. That node leads to the others.
     async fn cluster(&self, limit: Duration) -> Result<Connection, CacheError> {
         let began = Instant::now();
         let answering = dial::first(&self.hosts, CONNECT_TIMEOUT, limit, async |address| {
@@ -392,7 +392,7 @@ impl Target {
                 auth.arg(password.expose_secret());
                 auth
             }
-            // A server that asks for a password says so clearly to a small command only.
+            // A server that requires a password answers a small command with a clear error.
             None => cmd("PING"),
         };
         let Err(error) = first.exec_async(&mut connection).await else {

@@ -308,8 +308,8 @@ pub fn remedy_of_rows(number: u32, message: &str) -> Cow<'static, str> {
     }
 }
 
-/// The innermost function of a user in the stack of a message. Oracle's own packages, and the procedure by which the view's owner lets others
-/// refresh it, are none.
+/// The innermost function of a user in the stack of a message. Oracle's own packages do not count, nor does the procedure by which the view's
+/// owner lets others refresh it.
 fn function_in(message: &str) -> Option<&str> {
     message.lines().find_map(|line| {
         let (name, _) = line.trim().strip_prefix("ORA-06512: at \"")?.split_once('"')?;

@@ -216,7 +216,7 @@ impl Outages {
             .collect()
     }
 
-    /// Rows left out, by why, without those of which there are none.
+    /// Rows left out, by why; only reasons that occur.
     pub(super) fn quarantined_by(&self) -> impl Iterator<Item = (Quarantine, u64)> {
         self.quarantined.iter().map(|(why, count)| (*why, *count))
     }

@@ -1,4 +1,4 @@
-//! Whether what was read can stand for the view: where too many rows are left out, a document would say less than there is.
+//! Whether the rows that are left represent the view: with too many left out, a document would understate the outages.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ pub struct TooManyQuarantined {
 
 impl Outages {
     /// That at most `max_percent` of the rows of active outages are quarantined, and not all of them: the document of a view
-    /// without an active outage says that there is none, and may do so only when the view does. Announced work, which has not begun, is
+    /// without an active outage states that there is none, which is true only of a view without one. Announced work, which has not begun, is
     /// no such row.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Text as people and systems write it: one word however it is spelled, and no character that nobody sees.
+//! Normalised text: one spelling for each word, without invisible characters.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use unicode_normalization::{UnicodeNormalization, char::is_combining_mark, is_nf
 /// What stands where the database could not convert a character.
 pub const UNREADABLE: char = char::REPLACEMENT_CHARACTER;
 
-/// A code word without what tells it from no other one: case, accents, blanks, hyphens and underscores.
+/// A code word without case, accents, blanks, hyphens and underscores: no two code words differ in these alone.
 #[must_use]
 pub fn code_word(text: &str) -> String {
     folded(text)
@@ -17,7 +17,7 @@ pub fn code_word(text: &str) -> String {
         .collect()
 }
 
-/// A name as it is published: composed (NFC), with single blanks, without characters that nobody sees. Empty when nothing is
+/// A name as it is published: composed (NFC), with single blanks, without invisible characters. Empty when nothing is
 /// left.
 #[must_use]
 pub fn name(text: &str) -> Cow<'_, str> {

@@ -47,12 +47,12 @@ fn promise_4_a_view_that_missed_its_slot_is_public_at_once_and_its_slots_own_fol
         wait_until("what the view held is public", || published(&world, key) == Some(late));
         let refreshed = world.succeed(VIEW);
         let run = waiting.finish();
-        let told: Vec<i64> = run.report.publications.iter().map(|entry| entry.data_as_of).collect();
+        let reported: Vec<i64> = run.report.publications.iter().map(|entry| entry.data_as_of).collect();
         let seconds = |micros: i64| micros / 1_000_000;
         assert_eq!(
-            told,
+            reported,
             [generation(&refreshed), late, generation(&first)].map(seconds),
-            "the report tells of each publication"
+            "the report lists each publication"
         );
         let success = run.success();
         assert_eq!(

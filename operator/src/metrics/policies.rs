@@ -334,7 +334,7 @@ impl Collector for TellReason {
     }
 }
 
-/// Tells the rows of every task that were not as they should be.
+/// Exposes the repaired and quarantined rows of every task.
 #[derive(Debug)]
 pub(super) struct TellRows(pub(super) Policies);
 
@@ -360,7 +360,7 @@ impl Collector for TellRows {
     }
 }
 
-/// Tells how many rows every task published or saw.
+/// Exposes the rows that every task published or read.
 #[derive(Debug)]
 pub(super) struct TellRecords(pub(super) Policies);
 
@@ -380,7 +380,7 @@ impl Collector for TellRecords {
     }
 }
 
-/// Outcome, reason and number of the rows of a task. Reasons come from an enum: nobody who may write a status decides how many
+/// Outcome, reason and number of the rows of a task. Reasons come from an enum: a writer of statuses cannot decide how many
 /// series there are.
 fn rows_of(task: &TaskStatus) -> impl Iterator<Item = (&'static str, &'static str, i64)> {
     let mut sums = BTreeMap::<_, i64>::new();

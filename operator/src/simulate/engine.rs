@@ -162,7 +162,7 @@ impl<'a> Operator<'a> {
         }
     }
 
-    /// The run at `position` of those that were created and have not ended has ended. `log` are the publications that its report tells of,
+    /// The run at `position` of those that were created and have not ended has ended. `log` are the publications that its report lists,
     /// newest first.
     pub(super) fn ended(&mut self, position: usize, end: Ended, log: Vec<Publication>, now: Timestamp) {
         self.active.swap_remove(position);
@@ -267,8 +267,8 @@ impl<'a> Operator<'a> {
         account::bring_forward(account, &mut documents, self.rules, settle, now);
     }
 
-    /// A report tells of `publications` of `task`, newest first.
-    pub(super) fn told(&mut self, task: TaskName, publications: &[Publication], now: Timestamp) {
+    /// A report lists `publications` of `task`, newest first.
+    pub(super) fn reported(&mut self, task: TaskName, publications: &[Publication], now: Timestamp) {
         let Some(newest) = publications.first() else {
             return;
         };

@@ -148,8 +148,8 @@ pub(super) struct World<'a> {
     view_stamp: i64,
     /// What each task has published. In the beginning all that the view holds is public.
     published: Vec<i64>,
-    /// Publications of each task that no report has told of, newest first.
-    untold: Vec<Vec<Publication>>,
+    /// Publications of each task that no report has listed yet, newest first.
+    unreported: Vec<Vec<Publication>>,
     pub(super) slots_passed: u64,
     /// Those before everything was published once.
     slots_in_vain: u64,
@@ -178,7 +178,7 @@ impl<'a> World<'a> {
             running: Vec::new(),
             view_stamp: BEGIN_MS,
             published: vec![BEGIN_MS; plan.tasks.len()],
-            untold: vec![Vec::new(); plan.tasks.len()],
+            unreported: vec![Vec::new(); plan.tasks.len()],
             slots_passed: 0,
             slots_in_vain: 0,
             longest: Longest::default(),
@@ -426,7 +426,7 @@ impl<'a> World<'a> {
         *published = data_as_of.max(*published);
         let data_as_of = *published;
         if self.operator.judges(name) {
-            self.tell_the_public(stream, data_as_of);
+            self.publish_to_public(stream, data_as_of);
         }
         if name == TaskName::RefreshMvPortal {
             self.view_stamp = self.view_stamp.max(data_as_of);
@@ -448,13 +448,13 @@ impl<'a> World<'a> {
     }
 
     /// The task at `stream` has published data of that moment.
-    fn tell_the_public(&mut self, stream: usize, data_as_of: i64) {
+    fn publish_to_public(&mut self, stream: usize, data_as_of: i64) {
         let publication = Publication {
             published_at: self.now.div_euclid(1_000),
             data_as_of: data_as_of.div_euclid(1_000),
         };
-        if let Some(untold) = self.untold.get_mut(stream) {
-            untold.insert(0, publication);
+        if let Some(unreported) = self.unreported.get_mut(stream) {
+            unreported.insert(0, publication);
         }
         let judged = self.plan.tasks.iter().zip(&self.published);
         let oldest = judged
@@ -466,11 +466,15 @@ impl<'a> World<'a> {
         }
     }
 
-    /// The run at `position` ends, with data of that moment if it succeeded, and the operator hears of it.
+    /// The run at `position` ends, with data of that moment if it succeeded, and the operator gets its report.
     fn end(&mut self, position: usize, data_as_of: Option<i64>) {
         let now = moment(self.now);
         let run = self.running.swap_remove(position);
-        let log = self.untold.get_mut(run.stream).map(std::mem::take).unwrap_or_default();
+        let log = self
+            .unreported
+            .get_mut(run.stream)
+            .map(std::mem::take)
+            .unwrap_or_default();
         let end = Ended {
             task: run.task.name,
             created: moment(run.created),
@@ -488,11 +492,11 @@ impl<'a> World<'a> {
         );
     }
 
-    /// The operator, once it has heard of every publication, as by the next reports.
+    /// The operator, once every publication is reported to it, as by the next reports.
     pub(super) fn into_operator(self) -> Operator<'a> {
         let mut operator = self.operator;
-        for (task, untold) in self.plan.tasks.iter().zip(self.untold) {
-            operator.told(task.name, &untold, moment(self.now));
+        for (task, unreported) in self.plan.tasks.iter().zip(self.unreported) {
+            operator.reported(task.name, &unreported, moment(self.now));
         }
         operator
     }

@@ -115,7 +115,7 @@ impl std::str::FromStr for Images {
     }
 }
 
-/// `println!` that does not panic where nobody reads any more: the terminal may be gone, and all that was started has to end in order.
+/// `println!` that does not panic on a closed stdout: the terminal may be gone, and everything that was started has to end in order.
 macro_rules! print_line {
     ($($part:tt)*) => {{
         let _ = writeln!(std::io::stdout(), $($part)*);
@@ -132,7 +132,7 @@ fn main() -> ExitCode {
                 progress::say(&format!("demo: {error}"));
                 return ExitCode::FAILURE;
             };
-            // As a shell tells the end by a signal.
+            // The exit status by which shells report the end by a signal.
             ExitCode::from(u8::try_from(128 + signal as i32).unwrap_or(u8::MAX))
         }
     }

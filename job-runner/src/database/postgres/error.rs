@@ -46,8 +46,8 @@ enum Work {
     Rows,
 }
 
-/// Something that an administrator has to create first, by `ddl`. A message that can't hold it names what prints it, for
-/// DDL that is cut is none.
+/// Something that an administrator has to create first, by `ddl`. A message that can't hold it names the command that
+/// prints it: DDL that is cut is of no use.
 pub(super) fn missing(code: &'static str, problem: &str, ddl: &str, view: &View, id: Option<&str>) -> DatabaseError {
     let prints = schema::command(&view.schema, &view.quoted, id, &view.role);
     let message = [
@@ -157,7 +157,7 @@ fn remedy(server: &DbError, meaning: sqlstate::Meaning, work: Work, is_of_functi
     .to_owned()
 }
 
-/// What is said instead of a text that can hold values of rows.
+/// Stands in place of a text that can hold values of rows.
 fn withheld(server: &DbError) -> String {
     // A function may put anything into the fields of what it raises.
     let is_raised = server.routine() == Some("exec_stmt_raise");

@@ -72,7 +72,7 @@ pub(super) fn reason(error: &tokio_postgres::Error, has_certificate: bool) -> Re
         } else {
             sqlstate::meaning("08").remedy.into()
         },
-        // The driver's frame says nothing that the rest does not.
+        // The driver's frame repeats what the rest states.
         what: text
             .strip_prefix("error connecting to server: ")
             .or_else(|| text.strip_prefix("authentication error: "))
@@ -129,7 +129,7 @@ enum Pooler {
 }
 
 impl Pooler {
-    /// `None` when `sqlstate` says enough.
+    /// `None` when `sqlstate` alone decides.
     fn read(sqlstate: &str, text: &str) -> Option<Self> {
         if sqlstate != "08P01" {
             return None;
