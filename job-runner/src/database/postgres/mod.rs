@@ -41,9 +41,6 @@ use crate::{
 /// How long a request to cancel may take. A run has 5 s from SIGTERM to its end.
 const INTERRUPT_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// What the session does while the view's query runs.
-const REFRESHING: &str = "refreshing the view";
-
 /// A session.
 pub struct Postgres {
     client: Client,
@@ -163,7 +160,11 @@ impl Postgres {
         self.client
             .batch_execute(&sql::refresh(view))
             .await
-            .computing(REFRESHING)?;
+            .computing("refreshing the view")
+            .map_err(|error| match error.code.as_ref() {
+                sqlstate::INSUFFICIENT_PRIVILEGE => view.permission_to_refresh().unwrap_or(error),
+                _ => error,
+            })?;
         self.execute("COMMIT", "committing the refresh").await?;
         self.proof(view, before, began).await
     }
@@ -349,9 +350,6 @@ impl Postgres {
                     // It is one, or ends while it becomes one or none.
                     Ok(_) | Err(_) => error::replica(&error),
                 }
-            }
-            sqlstate::INSUFFICIENT_PRIVILEGE if error.message.starts_with(REFRESHING) => {
-                view.permission_to_refresh().unwrap_or(error)
             }
             _ => error,
         }
