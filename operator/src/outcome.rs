@@ -89,7 +89,7 @@ pub struct Outcome {
     pub rows: Option<RowCounts>,
     /// What a verified report proves about the data, for which target.
     pub evidence: Option<Evidence>,
-    /// What a failed run lists of publications.
+    /// What a verified report lists of publications.
     pub log: Option<PublicationLog>,
     /// What a verified health-check found published.
     pub published: Option<Found>,
@@ -104,16 +104,12 @@ pub struct Evidence {
     pub data_as_of: Timestamp,
     /// When it was published or seen, at the latest.
     pub published_at: Timestamp,
-    /// When the operator first knew of it.
-    pub seen: Timestamp,
-    /// Recent publications of the document, newest first.
-    pub publications: Publications,
     /// The target that the run worked on.
     pub target: String,
 }
 
-/// What a failed run's report lists of publications: its own, before it failed, and those of earlier runs. They are facts for the account;
-/// only a success proves by several clocks how old its data is.
+/// What a verified report lists of publications: the run's own, also before it failed, and those of earlier runs. They are facts for the
+/// account; only [`Evidence`] proves by several clocks how old data is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicationLog {
     /// Recent publications of the document, newest first.
@@ -230,8 +226,6 @@ fn with_word(run: &Run, pod: &PodRecord, end: &PodEnd, trust: Trust<'_>) -> Outc
             let evidence = Evidence {
                 data_as_of: oldest(success, end),
                 published_at: end.finished_at.min(end.first_seen),
-                seen: end.first_seen,
-                publications: report.publications.clone(),
                 target: report.target.clone(),
             };
             let result = match &run.job.ended {
@@ -258,7 +252,7 @@ fn with_word(run: &Run, pod: &PodRecord, end: &PodEnd, trust: Trust<'_>) -> Outc
         result,
         rows: rows(report),
         evidence,
-        log: matches!(report.result, RunResult::Failed(_)).then(|| PublicationLog {
+        log: Some(PublicationLog {
             publications: report.publications.clone(),
             seen: end.first_seen,
             target: report.target.clone(),
@@ -590,8 +584,14 @@ mod tests {
             Evidence {
                 data_as_of: at(-60),
                 published_at: at(1),
-                seen: at(2),
+                target: "t".into()
+            }
+        );
+        assert_eq!(
+            outcome.log.unwrap(),
+            PublicationLog {
                 publications: Publications::default(),
+                seen: at(2),
                 target: "t".into()
             }
         );

@@ -749,29 +749,20 @@ pub(crate) fn count(task: &mut TaskStatus, run: &Run, outcome: &Outcome, target:
             }
         }
     }
-    if let Some(evidence) = outcome
-        .evidence
-        .as_ref()
-        .filter(|evidence| evidence.target == target.name)
-    {
-        raise(&mut task.data_as_of, evidence.data_as_of);
-        let newest = Publication {
-            published_at: evidence.published_at.as_second(),
-            data_as_of: evidence.data_as_of.as_second(),
-        };
-        let seen = evidence.seen.as_second();
-        account::publish(
-            &mut task.publications,
-            newest,
-            &evidence.publications,
-            target.since,
-            seen,
-            target.limit_seconds,
-        );
-    }
-    if let Some(log) = outcome.log.as_ref().filter(|log| log.target == target.name)
-        && let Some(newest) = log.publications.iter().next()
-    {
+    let Some(log) = outcome.log.as_ref().filter(|log| log.target == target.name) else {
+        return;
+    };
+    let newest = match &outcome.evidence {
+        Some(evidence) => {
+            raise(&mut task.data_as_of, evidence.data_as_of);
+            Some(Publication {
+                published_at: evidence.published_at.as_second(),
+                data_as_of: evidence.data_as_of.as_second(),
+            })
+        }
+        None => log.publications.iter().next(),
+    };
+    if let Some(newest) = newest {
         account::publish(
             &mut task.publications,
             newest,

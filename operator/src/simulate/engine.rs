@@ -194,28 +194,7 @@ impl<'a> Operator<'a> {
     fn outcome(&self, end: Ended, log: Vec<Publication>, now: Timestamp) -> Outcome {
         let known = self.status.tasks.iter().find(|task| task.name == end.task);
         let before = known.and_then(|task| task.publications.iter().next());
-        let publications = Publications::new(log.into_iter().chain(before));
         let target = self.target.name.clone();
-        let (evidence, log) = match end.data_as_of {
-            Some(data_as_of) => {
-                let evidence = Evidence {
-                    data_as_of,
-                    published_at: now,
-                    seen: now,
-                    publications,
-                    target,
-                };
-                (Some(evidence), None)
-            }
-            None => {
-                let log = PublicationLog {
-                    publications,
-                    seen: now,
-                    target,
-                };
-                (None, Some(log))
-            }
-        };
         Outcome {
             ended_at: now,
             attempts: i32::try_from(end.attempts).unwrap_or(i32::MAX),
@@ -227,8 +206,16 @@ impl<'a> Operator<'a> {
                 Err(failure())
             },
             rows: None,
-            evidence,
-            log,
+            evidence: end.data_as_of.map(|data_as_of| Evidence {
+                data_as_of,
+                published_at: now,
+                target: target.clone(),
+            }),
+            log: Some(PublicationLog {
+                publications: Publications::new(log.into_iter().chain(before)),
+                seen: now,
+                target,
+            }),
             published: None,
             clock_skew_seconds: None,
         }
