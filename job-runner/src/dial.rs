@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::host::HostPort;
+use crate::{host::HostPort, tls::Explanation};
 
 /// After so long without traffic a connection sends probes: balancers and firewalls drop what is silent for some minutes.
 pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
@@ -109,6 +109,20 @@ impl Reason {
             self.what.clone()
         } else {
             format!("{}; {}", self.what, self.remedy)
+        }
+    }
+}
+
+impl From<Explanation> for Reason {
+    fn from(Explanation { what, remedy, may_pass }: Explanation) -> Self {
+        Self {
+            class: if may_pass {
+                FaultClass::Transient
+            } else {
+                FaultClass::Permanent
+            },
+            remedy: remedy.into(),
+            ..Self::unreachable(what)
         }
     }
 }

@@ -24,10 +24,11 @@ use super::{
     error::{CacheError, Doing},
     login,
     stream::{self, Tls},
+    url::{Problem, Topology, Url},
 };
 use crate::{
     dial::{self, Address, Reason},
-    host::{self, HostPort, Parts},
+    host::{self, HostPort},
     secret::{BLANKS_AROUND, Scheme, Secret, SecretError, Store, has_blanks_around},
     tls::{self, Identity},
 };
@@ -48,12 +49,6 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// So much earlier than a Sentinel's share of the time ends the primary's, for the message to name the primary.
 const MARGIN: Duration = Duration::from_millis(50);
 
-/// Port of a server where the url names none.
-const PORT: u16 = 6_379;
-
-/// Port of a Sentinel where the url names none.
-const SENTINEL_PORT: u16 = 26_379;
-
 /// Where to connect, and how.
 #[derive(Debug)]
 pub struct Target {
@@ -65,16 +60,6 @@ pub struct Target {
     sentinel_login: Login,
     database: i64,
     passwords: Vec<SecretString>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Topology {
-    /// One server.
-    Single,
-    /// The primary of this name, as the Sentinels know it.
-    Sentinel(String),
-    /// A cluster, of which the hosts are some.
-    Cluster,
 }
 
 /// By what to log in; without a password not at all.
@@ -447,83 +432,6 @@ fn is_primary(role: &Value) -> bool {
         _ => None,
     };
     matches!(first, Some(Value::BulkString(name)) if name == b"master")
-}
-
-/// A url, taken apart.
-struct Url<'a> {
-    topology: Topology,
-    is_tls: bool,
-    parts: Parts<'a>,
-    database: i64,
-}
-
-/// Why a url can't be used. Its text never quotes the url.
-enum Problem {
-    /// It has not the form of one.
-    Form(&'static str),
-    /// Its hosts, or user and password.
-    Host(host::Problem),
-}
-
-impl<'a> Url<'a> {
-    fn parse(url: &'a str) -> Result<Self, Problem> {
-        let (scheme, rest) = url.split_once("://").ok_or(Problem::Form("has no scheme"))?;
-        let port = match scheme {
-            "redis" | "rediss" | "redis+cluster" | "rediss+cluster" => PORT,
-            "redis+sentinel" | "rediss+sentinel" => SENTINEL_PORT,
-            _ => {
-                return Err(Problem::Form(
-                    "does not begin with redis://, rediss://, redis+sentinel:// or redis+cluster://",
-                ));
-            }
-        };
-        let parts = host::parts(rest, port).map_err(Problem::Host)?;
-        // The version of the protocol is ours to choose.
-        let is_known = |parameter: &str| parameter.is_empty() || parameter.starts_with("protocol=");
-        if !parts.query.unwrap_or_default().split('&').all(is_known) {
-            return Err(Problem::Form(
-                "has parameters after a ?, which are not known here; a ? of a password is written %3F",
-            ));
-        }
-        let path = parts.path.unwrap_or_default();
-        let (topology, database) = if scheme.ends_with("+sentinel") {
-            let (primary, database) = path.split_once('/').unwrap_or((path, ""));
-            if primary.is_empty() {
-                return Err(Problem::Form("names no primary"));
-            }
-            if !host::is_name(primary) {
-                return Err(Problem::Form(
-                    "has a malformed name of a primary (letters, digits, dots and hyphens)",
-                ));
-            }
-            (Topology::Sentinel(primary.to_owned()), database)
-        } else if scheme.ends_with("+cluster") {
-            (Topology::Cluster, path)
-        } else {
-            (Topology::Single, path)
-        };
-        let database = match database {
-            "" => 0,
-            number => number
-                .parse::<u32>()
-                .map_err(|_| Problem::Form("names a database that is no number"))?
-                .into(),
-        };
-        if topology == Topology::Cluster && database != 0 {
-            return Err(Problem::Form("names a database, and a Redis Cluster has only one"));
-        }
-        if topology == Topology::Single && parts.hosts.len() > 1 {
-            return Err(Problem::Form(
-                "names several hosts, and does not say whether they are Sentinels or nodes of a cluster",
-            ));
-        }
-        Ok(Self {
-            topology,
-            is_tls: scheme.starts_with("rediss"),
-            parts,
-            database,
-        })
-    }
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ pub(super) trait Doing<T>: Sized {
 
 impl<T> Doing<T> for Result<T, RedisError> {
     fn doing_with(self, quoting: Quoting, what: &str) -> Result<T, CacheError> {
-        self.map_err(|error| classify(&error, quoting, what))
+        self.map_err(|error| Verdict::of(&error, quoting).while_doing(what))
     }
 }
 
@@ -166,68 +166,106 @@ const CREDENTIALS: [&str; 4] = [
     "invalid password",
 ];
 
-fn classify(error: &RedisError, quoting: Quoting, doing: &str) -> CacheError {
-    // The library's own log-in does not repeat the server's word.
-    if error.code().is_none() && is_login_refused(error) {
-        return CacheError {
-            class: FaultClass::Permanent,
-            code: code::CREDENTIALS_REJECTED.into(),
-            message: format!("{doing}: the cache refused to log in; check username and password in the cache's Secret"),
-        };
-    }
-    let Some(code) = error.code() else {
-        return CacheError {
-            class: if is_certificate_refused(error) {
-                FaultClass::Permanent
-            } else {
-                FaultClass::Transient
+/// What an error of the library means, whatever was being done.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    /// Whether trying again may help.
+    pub(super) class: FaultClass,
+    /// One of the report's codes, or the first word of the server's error.
+    pub(super) code: Cow<'static, str>,
+    /// What happened.
+    pub(super) what: String,
+    /// What to do about it; empty when `what` names it.
+    pub(super) remedy: Cow<'static, str>,
+}
+
+impl Verdict {
+    pub(super) fn of(error: &RedisError, quoting: Quoting) -> Self {
+        // The library's own log-in does not repeat the server's word.
+        if error.code().is_none() && is_login_refused(error) {
+            return Self {
+                class: FaultClass::Permanent,
+                code: code::CREDENTIALS_REJECTED.into(),
+                what: "the cache refused to log in".to_owned(),
+                remedy: "check username and password in the cache's Secret".into(),
+            };
+        }
+        match error.code() {
+            Some(code) => Self::of_server(code, error.detail().unwrap_or_default(), quoting),
+            None => Self {
+                class: if is_certificate_refused(error) {
+                    FaultClass::Permanent
+                } else {
+                    FaultClass::Transient
+                },
+                code: code::CACHE_UNREACHABLE.into(),
+                what: match error.kind() {
+                    // The library quotes the answer.
+                    ErrorKind::Parse | ErrorKind::UnexpectedReturnType => {
+                        format!("the answer is not one of Redis ({})", error.category())
+                    }
+                    _ => error.to_string(),
+                },
+                remedy: "".into(),
             },
-            code: code::CACHE_UNREACHABLE.into(),
-            message: match error.kind() {
-                // The library quotes the answer.
-                ErrorKind::Parse | ErrorKind::UnexpectedReturnType => {
-                    format!("{doing}: the answer is not one of Redis ({})", error.category())
-                }
-                _ => format!("{doing}: {error}"),
-            },
-        };
-    };
-    let words = error.detail().unwrap_or_default();
-    // A server's first word is its code only where it looks like one.
-    let whole = format!("{code} {words}");
-    let (code, words) = if is_code(code) {
-        (code, words)
-    } else {
-        ("ERR", whole.as_str())
-    };
-    let words = without_arguments(words);
-    if let Some(missing) = Permission::missing(code, words) {
-        return missing.error(doing);
+        }
     }
-    let found = TABLE
-        .iter()
-        .find(|(word, ..)| code == *word && *word != "ERR")
-        .or_else(|| TABLE.iter().find(|(word, ..)| words.contains(word)))
-        .or_else(|| TABLE.iter().find(|(word, ..)| code == *word));
-    let (word, class, remedy) = found.map_or((code, FaultClass::Transient, ""), |(word, class, remedy)| {
-        (*word, *class, *remedy)
-    });
-    let separator = if remedy.is_empty() { "" } else { "; " };
-    // Redis 6 wraps the code of a script's error.
-    let code = if is_code(word) { word } else { code };
-    let words = match quoting {
-        Quoting::Words => words,
-        Quoting::Code if remedy.is_empty() => "(the cache's words are left out, because they may repeat the document)",
-        Quoting::Code => "",
-    };
-    CacheError {
-        class,
-        code: if CREDENTIALS.contains(&word) {
-            code::CREDENTIALS_REJECTED.into()
+
+    /// Of an error that the server sent: its first word, and the rest.
+    fn of_server(code: &str, words: &str, quoting: Quoting) -> Self {
+        // A server's first word is its code only where it looks like one.
+        let whole = format!("{code} {words}");
+        let (code, words) = if is_code(code) {
+            (code, words)
         } else {
-            code.to_owned().into()
-        },
-        message: format!("{doing}: {}{separator}{remedy}", format!("{code} {words}").trim_end()),
+            ("ERR", whole.as_str())
+        };
+        let words = without_arguments(words);
+        if let Some(missing) = Permission::missing(code, words) {
+            return missing.verdict();
+        }
+        let found = TABLE
+            .iter()
+            .find(|(word, ..)| code == *word && *word != "ERR")
+            .or_else(|| TABLE.iter().find(|(word, ..)| words.contains(word)))
+            .or_else(|| TABLE.iter().find(|(word, ..)| code == *word));
+        let (word, class, remedy) = found.map_or((code, FaultClass::Transient, ""), |(word, class, remedy)| {
+            (*word, *class, *remedy)
+        });
+        // Redis 6 wraps the code of a script's error.
+        let code = if is_code(word) { word } else { code };
+        let words = match quoting {
+            Quoting::Words => words,
+            Quoting::Code if remedy.is_empty() => {
+                "(the cache's words are left out, because they may repeat the document)"
+            }
+            Quoting::Code => "",
+        };
+        Self {
+            class,
+            code: if CREDENTIALS.contains(&word) {
+                code::CREDENTIALS_REJECTED.into()
+            } else {
+                code.to_owned().into()
+            },
+            what: format!("{code} {words}").trim_end().to_owned(),
+            remedy: remedy.into(),
+        }
+    }
+
+    fn while_doing(self, doing: &str) -> CacheError {
+        let Self {
+            class,
+            code,
+            what,
+            remedy,
+        } = self;
+        let separator = if remedy.is_empty() { "" } else { "; " };
+        CacheError {
+            class,
+            code,
+            message: format!("{doing}: {what}{separator}{remedy}"),
+        }
     }
 }
 
@@ -308,20 +346,30 @@ impl<'a> Permission<'a> {
         }
     }
 
-    fn error(&self, doing: &str) -> CacheError {
-        let remedy = match self {
+    fn verdict(&self) -> Verdict {
+        let (what, remedy) = match self {
             Self::Command(name) => {
                 let (command, right) = (name.to_uppercase(), name.to_lowercase());
-                format!("the cache's user may not run {command}: grant +{right}; a user needs {COMMANDS}")
+                (
+                    format!("the cache's user may not run {command}: grant +{right}"),
+                    format!("a user needs {COMMANDS}"),
+                )
             }
-            Self::Key => "the cache's user may not read and write a key: grant ~PREFIX:* and ~{PREFIX:*, as the README's ACL does"
-                .to_owned(),
-            Self::Unnamed => format!("the cache's user lacks a permission: grant what the README's ACL has, {COMMANDS}"),
+            Self::Key => (
+                "the cache's user may not read and write a key: grant ~PREFIX:* and ~{PREFIX:*, as the README's ACL does"
+                    .to_owned(),
+                String::new(),
+            ),
+            Self::Unnamed => (
+                format!("the cache's user lacks a permission: grant what the README's ACL has, {COMMANDS}"),
+                String::new(),
+            ),
         };
-        CacheError {
+        Verdict {
             class: FaultClass::Permanent,
             code: NOPERM.into(),
-            message: format!("{doing}: {NOPERM} {remedy}"),
+            what: format!("{NOPERM} {what}"),
+            remedy: remedy.into(),
         }
     }
 }
@@ -343,6 +391,10 @@ mod tests {
     use mapa_refresh_crds::status::MAX_ERROR_MESSAGE;
 
     use super::*;
+
+    fn classify(error: &RedisError, quoting: Quoting, doing: &str) -> CacheError {
+        Verdict::of(error, quoting).while_doing(doing)
+    }
 
     fn of_server(line: &str) -> CacheError {
         let error = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).and_then(redis::Value::extract_error);

@@ -6,6 +6,7 @@ mod keys;
 mod login;
 mod staging;
 mod stream;
+mod url;
 
 use mapa_refresh_crds::{
     policy::Plausibility,

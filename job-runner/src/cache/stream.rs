@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 use crate::{
     dial::{self, Address, Reason},
     secret::Store,
-    tls::{self, Explanation},
+    tls,
 };
 
 /// First byte of TLS' alerts and handshakes; no answer of Redis begins so.
@@ -132,16 +132,7 @@ pub(super) fn reason(error: &io::Error, has_certificate: bool) -> Reason {
 }
 
 fn of_tls(error: &rustls::Error, has_certificate: bool) -> Reason {
-    let Explanation { what, remedy, may_pass } = tls::explain(error, Store::Cache, has_certificate);
-    Reason {
-        class: if may_pass {
-            FaultClass::Transient
-        } else {
-            FaultClass::Permanent
-        },
-        remedy: remedy.into(),
-        ..Reason::unreachable(what)
-    }
+    tls::explain(error, Store::Cache, has_certificate).into()
 }
 
 /// What a connection met.

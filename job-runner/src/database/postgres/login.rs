@@ -4,12 +4,7 @@ use mapa_refresh_crds::report::{FaultClass, code};
 use tokio_postgres::error::DbError;
 
 use super::error::{with_causes, without_sqlstate};
-use crate::{
-    database::sqlstate,
-    dial::Reason,
-    secret::Store,
-    tls::{self, Explanation},
-};
+use crate::{database::sqlstate, dial::Reason, secret::Store, tls};
 
 /// No such database.
 const INVALID_CATALOG_NAME: &str = "3D000";
@@ -20,18 +15,7 @@ pub(super) fn reason(error: &tokio_postgres::Error, has_certificate: bool) -> Re
         return refusal(server, has_certificate);
     }
     if let Some(tls) = tls::in_chain(error) {
-        let Explanation { what, remedy, may_pass } = tls::explain(tls, Store::Database, has_certificate);
-        return Reason {
-            class: if may_pass {
-                FaultClass::Transient
-            } else {
-                FaultClass::Permanent
-            },
-            code: Some(sqlstate::UNABLE_TO_CONNECT.into()),
-            what,
-            remedy: remedy.into(),
-            is_final: false,
-        };
+        return tls::explain(tls, Store::Database, has_certificate).into();
     }
     let text = with_causes(error);
     let lasting = |code: &'static str, what: &str, remedy: &'static str| Reason {
