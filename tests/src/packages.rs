@@ -75,9 +75,9 @@ pub const IMAGES: &[Program] = &[
     },
 ];
 
-/// All of them.
+/// What `cargo demo` needs.
 #[must_use]
-pub fn all() -> Vec<Program> {
+pub fn of_the_demo() -> Vec<Program> {
     [POSTGRES, REDIS, NODE, IMAGES].concat()
 }
 

@@ -245,7 +245,7 @@ impl World {
         // What the network keeps busy runs beside what the processor keeps busy.
         side_by_side(
             || {
-                whole.part(PACKAGES, || packages::ensure(&packages::all()))?;
+                whole.part(PACKAGES, || packages::ensure(&packages::of_the_demo()))?;
                 whole.part(DOWNLOADS, || {
                     images::download()?;
                     // Small, and the cluster would wait for it behind the large ones.
