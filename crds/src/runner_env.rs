@@ -2,6 +2,8 @@
 //!
 //! Scalars, and one definition as JSON. The operator sets them in the pod's template, the job-runner reads them (each also has a flag).
 
+/// What the name of every variable begins with.
+pub const PREFIX: &str = "MAPA_";
 /// Namespace of the policy; with [`POLICY_NAME`] the owner of what is published.
 pub const POLICY_NAMESPACE: &str = "MAPA_POLICY_NAMESPACE";
 /// Name of the policy.

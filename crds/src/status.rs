@@ -158,7 +158,11 @@ pub struct ExtraRuns {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
 
-    /// True when one of them failed: those that come after it are not started.
+    /// When the last of their Jobs was created or ended; absent before the first, and when all have ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advanced_at: Option<Time>,
+
+    /// True when one of them failed, could not be created, or does not end: those that come after it are not started.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub failed: bool,
 }
@@ -449,6 +453,8 @@ reasons! {
     ReadyReason {
         /// True: every CronJob is as desired and no run complains of the set-up.
         Reconciled,
+        /// False: the policy is being deleted, and a finalizer holds it.
+        BeingDeleted,
         /// False: the spec says something that cannot be done; the message names the field.
         InvalidSpec,
         /// False: the time zone is not in the IANA data of this operator.
@@ -461,10 +467,12 @@ reasons! {
         RunnerImageMissing,
         /// False: a CronJob of our name belongs to somebody else; it is left alone.
         CronJobConflict,
-        /// False: something changes a CronJob back as often as it is repaired.
+        /// False: admission changes what is written of a CronJob, or something changes it back as often as it is repaired.
         CronJobContested,
         /// False: the API server refuses to create or repair a CronJob.
         CronJobRejected,
+        /// False: a CronJob says that it was scheduled at a moment to come, and fires nothing before.
+        CronJobNeverFires,
         /// False: a Job of the name that a run beside the schedule would have belongs to somebody else.
         JobConflict,
         /// False: the API server refuses to create a Job beside the schedule.

@@ -5,9 +5,9 @@
 //! else is never touched; whose it is, is told by the UID of the controller reference.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -16,7 +16,7 @@ use k8s_openapi::{
         batch::v1::{CronJob, Job},
         core::v1::ObjectReference,
     },
-    jiff::{SignedDuration, Timestamp},
+    jiff::Timestamp,
 };
 use kube::{
     Api, Client,
@@ -33,7 +33,10 @@ use mapa_refresh_crds::{
 use tracing::{debug, info, warn};
 
 use crate::{
+    clock::CLOCKS_APART,
+    contest::{self, Contest, Judgement, Written},
     desired::{self, DesiredCronJob},
+    drift,
     error::Error,
     extra_runs::WantedJob,
     fence::Fence,
@@ -41,15 +44,12 @@ use crate::{
     health::permissions::Permissions,
     index::Index,
     observe::Observed,
-    records::{CronJobRecord, JobRecord},
+    records::{CronJobRecord, JobRecord, PolicyKey},
     validate::Refusal,
 };
 
 /// Longest that one write may take; a replica that lost its lease writes nothing later than this (I12).
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Repairs of one CronJob that are made within [`CONTEST_WINDOW`].
-const MAX_REPAIRS: usize = 3;
-const CONTEST_WINDOW: SignedDuration = SignedDuration::from_secs(60);
 
 /// Writes CronJobs, statuses and Events.
 pub struct Writer {
@@ -57,7 +57,25 @@ pub struct Writer {
     fence: Fence,
     permissions: Arc<Permissions>,
     recorder: Recorder,
-    repairs: Mutex<HashMap<Uid, VecDeque<Timestamp>>>,
+    contests: Mutex<HashMap<(PolicyKey, TaskName), Contest>>,
+}
+
+/// What is not as the policy asks after the writer did what it could.
+#[derive(Clone, Debug, Default)]
+pub struct Applied {
+    /// What cannot be done until somebody changes something.
+    pub problems: Vec<Problem>,
+    /// What admission changed and is borne, as CronJobs and their fields.
+    pub borne: Vec<String>,
+}
+
+/// What cannot be done about one task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Which task.
+    pub task: TaskName,
+    /// What, and what to do.
+    pub refusal: Refusal,
 }
 
 impl Writer {
@@ -70,8 +88,17 @@ impl Writer {
             fence,
             permissions,
             recorder,
-            repairs: Mutex::default(),
+            contests: Mutex::default(),
         }
+    }
+
+    /// The policy is gone: nothing about it is kept.
+    pub fn forget(&self, key: &PolicyKey) {
+        self.contests().retain(|(policy, _), _| policy != key);
+    }
+
+    fn contests(&self) -> MutexGuard<'_, HashMap<(PolicyKey, TaskName), Contest>> {
+        self.contests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The one way to write: not without the lease, and not for longer than a write may take (I12).
@@ -94,8 +121,6 @@ impl Writer {
 
     /// Makes the policy's CronJobs as `desired`: creates, repairs, and deletes those of tasks that the policy has no more.
     ///
-    /// Returns what cannot be done until somebody changes something, one entry per CronJob.
-    ///
     /// # Errors
     /// What may pass by itself. What was done until then is done; the next try goes on from there.
     pub async fn cron_jobs(
@@ -105,54 +130,38 @@ impl Writer {
         observed: &Observed,
         index: &Index,
         now: Timestamp,
-    ) -> Result<Vec<Refusal>, Error> {
-        let api: Api<CronJob> = Api::namespaced(
-            self.client.clone(),
-            policy.metadata.namespace.as_deref().unwrap_or_default(),
-        );
-        let mut refusals = Vec::new();
+    ) -> Result<Applied, Error> {
+        let key = PolicyKey::of_policy(&policy.metadata).ok_or(Error::Incomplete("namespace or name"))?;
+        let work = CronJobs {
+            api: Api::namespaced(self.client.clone(), &key.namespace),
+            writer: self,
+            key: &key,
+            index,
+            now,
+        };
+        let mut applied = Applied::default();
         for wanted in desired {
-            let outcome = match observed.cron_job(wanted.task.name) {
-                None => self.create(&api, wanted, index, now).await?,
-                Some(record) if record.deleting || is_as(wanted, record) => None,
-                Some(record) => self.repair(&api, wanted, record.uid, index, now).await?,
+            let standing = match observed.cron_job(wanted.task.name) {
+                None => work.create(wanted).await?,
+                Some(record) if record.deleting => Standing::Fine,
+                Some(record) => work.keep(wanted, record).await?,
             };
-            refusals.extend(outcome);
+            match standing {
+                Standing::Fine => {}
+                Standing::Borne(what) => applied.borne.push(format!("{} of CronJob {}", what, wanted.name())),
+                Standing::Refused(refusal) => applied.problems.push(Problem {
+                    task: wanted.task.name,
+                    refusal,
+                }),
+            }
         }
         for record in &observed.cron_jobs {
             let wanted = |task: TaskName| desired.iter().any(|cron_job| cron_job.task.name == task);
             if let Some(task) = record.task.filter(|task| !wanted(*task) && !record.deleting) {
-                let name = labels::cron_job_name(policy.metadata.name.as_deref().unwrap_or_default(), task);
-                self.delete(&api, &name, record).await?;
+                work.delete(&labels::cron_job_name(&key.name, task), record).await?;
             }
         }
-        Ok(refusals)
-    }
-
-    async fn create(
-        &self,
-        api: &Api<CronJob>,
-        wanted: &DesiredCronJob,
-        index: &Index,
-        now: Timestamp,
-    ) -> Result<Option<Refusal>, Error> {
-        const ACTION: &str = "create a CronJob";
-        let parameters = PostParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PostParams::default()
-        };
-        match self.write(ACTION, api.create(&parameters, &wanted.object)).await? {
-            Ok(created) => {
-                info!(cron_job = wanted.name(), schedule = %wanted.task.schedule, "created the CronJob");
-                index.wrote(&created, now);
-                Ok(None)
-            }
-            // Our own, by a try whose answer was lost or before our cache knew of it; or somebody else's.
-            Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                self.adopt_or_refuse(api, wanted, index, now).await
-            }
-            Err(error) => refused_or_failed(ACTION, wanted, error).map(Some),
-        }
+        Ok(applied)
     }
 
     /// Creates `jobs` beside the schedule, each controlled by the CronJob of its task. One whose CronJob is not there yet waits for it.
@@ -169,18 +178,19 @@ impl Writer {
         index: &Index,
         observed: &Observed,
         now: Timestamp,
-    ) -> Result<Vec<Refusal>, Error> {
+    ) -> Result<Vec<Problem>, Error> {
         const ACTION: &str = "create a Job";
         let api: Api<Job> = Api::namespaced(
             self.client.clone(),
             policy.metadata.namespace.as_deref().unwrap_or_default(),
         );
-        let parameters = PostParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PostParams::default()
-        };
-        let mut refusals = Vec::new();
+        let parameters = by_us();
+        let mut problems = Vec::new();
         for wanted in jobs {
+            let refused = |reason, message| Problem {
+                task: wanted.task,
+                refusal: Refusal { reason, message },
+            };
             let Some((cron_job, record)) = desired
                 .iter()
                 .find(|cron_job| cron_job.task.name == wanted.task)
@@ -202,150 +212,20 @@ impl Writer {
                     if JobRecord::read(&existing, now).is_some_and(|existing| existing.owner == Some(record.uid)) {
                         index.wrote(&existing, now);
                     } else {
-                        refusals.push(Refusal {
-                            reason: ReadyReason::JobConflict,
-                            message: format!(
-                                "Job {name} exists and belongs to somebody else, so it is left alone and no run is started: delete it"
-                            ),
-                        });
+                        problems.push(refused(
+                            ReadyReason::JobConflict,
+                            format!("Job {name} exists and belongs to somebody else, so it is left alone and no run is started: delete it"),
+                        ));
                     }
                 }
-                Err(kube::Error::Api(status)) if is_refusal(&status) => refusals.push(Refusal {
-                    reason: ReadyReason::JobRejected,
-                    message: format!("the API server refuses to {ACTION}, {name}: {}", status.message),
-                }),
+                Err(kube::Error::Api(status)) if is_refusal(&status) => problems.push(refused(
+                    ReadyReason::JobRejected,
+                    format!("the API server refuses to {ACTION}, {name}: {}", status.message),
+                )),
                 Err(error) => return Err(failed(ACTION, error)),
             }
         }
-        Ok(refusals)
-    }
-
-    async fn adopt_or_refuse(
-        &self,
-        api: &Api<CronJob>,
-        wanted: &DesiredCronJob,
-        index: &Index,
-        now: Timestamp,
-    ) -> Result<Option<Refusal>, Error> {
-        const ACTION: &str = "read a CronJob";
-        let existing = in_time(ACTION, api.get(wanted.name()))
-            .await?
-            .map_err(|error| failed(ACTION, error))?;
-        let Some(record) = CronJobRecord::read(&existing) else {
-            return Err(Error::Incomplete("uid on a CronJob"));
-        };
-        if record.owner != owner_of(&wanted.object) {
-            return Ok(Some(Refusal {
-                reason: ReadyReason::CronJobConflict,
-                message: format!(
-                    "CronJob {} exists and belongs to somebody else, so it is left alone: delete or rename it, or rename the policy",
-                    wanted.name()
-                ),
-            }));
-        }
-        index.wrote(&existing, now);
-        if record.deleting || is_as(wanted, &record) {
-            return Ok(None);
-        }
-        self.repair(api, wanted, record.uid, index, now).await
-    }
-
-    /// Puts back what is ours of a CronJob: the whole spec, our labels, the owner. Other labels and annotations stay.
-    async fn repair(
-        &self,
-        api: &Api<CronJob>,
-        wanted: &DesiredCronJob,
-        uid: Uid,
-        index: &Index,
-        now: Timestamp,
-    ) -> Result<Option<Refusal>, Error> {
-        const ACTION: &str = "repair a CronJob";
-        if self.is_contested(uid, now) {
-            return Ok(Some(Refusal {
-                reason: ReadyReason::CronJobContested,
-                message: format!(
-                    "CronJob {} was changed back {MAX_REPAIRS} times within a minute: look for a webhook or another controller that changes \
-                     it with `kubectl get cronjob {} --show-managed-fields -o yaml`",
-                    wanted.name(),
-                    wanted.name()
-                ),
-            }));
-        }
-        let mut current = match in_time(ACTION, api.get(wanted.name())).await? {
-            Ok(current) => current,
-            Err(kube::Error::Api(status)) if status.is_not_found() => return Err(Error::Outdated { action: ACTION }),
-            Err(error) => return Err(failed(ACTION, error)),
-        };
-        let Some(record) = CronJobRecord::read(&current)
-            .filter(|record| record.uid == uid && record.owner == owner_of(&wanted.object))
-        else {
-            return Err(Error::Outdated { action: ACTION });
-        };
-        if is_as(wanted, &record) {
-            // Our cache is behind: it was put back already.
-            index.wrote(&current, now);
-            return Ok(None);
-        }
-        current.spec.clone_from(&wanted.object.spec);
-        current
-            .metadata
-            .labels
-            .get_or_insert_default()
-            .extend(wanted.object.metadata.labels.clone().unwrap_or_default());
-        current.metadata.managed_fields = None;
-        let parameters = PostParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PostParams::default()
-        };
-        match self
-            .write(ACTION, api.replace(wanted.name(), &parameters, &current))
-            .await?
-        {
-            Ok(repaired) => {
-                info!(cron_job = wanted.name(), "put the CronJob back as the policy asks");
-                index.wrote(&repaired, now);
-                self.repairs
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .entry(uid)
-                    .or_default()
-                    .push_back(now);
-                Ok(None)
-            }
-            Err(error) => refused_or_failed(ACTION, wanted, error).map(Some),
-        }
-    }
-
-    fn is_contested(&self, uid: Uid, now: Timestamp) -> bool {
-        let mut repairs = self.repairs.lock().unwrap_or_else(PoisonError::into_inner);
-        repairs.retain(|_, times| {
-            times.retain(|time| now.duration_since(*time) < CONTEST_WINDOW);
-            !times.is_empty()
-        });
-        repairs.get(&uid).is_some_and(|times| times.len() >= MAX_REPAIRS)
-    }
-
-    async fn delete(&self, api: &Api<CronJob>, name: &str, record: &CronJobRecord) -> Result<(), Error> {
-        const ACTION: &str = "delete a CronJob";
-        let parameters = DeleteParams {
-            propagation_policy: Some(PropagationPolicy::Background),
-            preconditions: Some(Preconditions {
-                uid: Some(record.uid_text.to_string()),
-                resource_version: None,
-            }),
-            ..DeleteParams::default()
-        };
-        match self.write(ACTION, api.delete(name, &parameters)).await? {
-            Ok(_) => {
-                info!(
-                    cron_job = name,
-                    "deleted the CronJob of a task that the policy has no more"
-                );
-                Ok(())
-            }
-            Err(kube::Error::Api(status)) if status.is_not_found() || status.code == 409 => Ok(()),
-            Err(error) => Err(failed(ACTION, error)),
-        }
+        Ok(problems)
     }
 
     /// Writes `status` to the policy as it stands in `policy`, whose resource version it carries.
@@ -368,10 +248,7 @@ impl Writer {
         let mut written = policy.clone();
         written.metadata.managed_fields = None;
         written.status = Some(status);
-        let parameters = PostParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PostParams::default()
-        };
+        let parameters = by_us();
         match self
             .write(ACTION, api.replace_status(name, &parameters, &written))
             .await?
@@ -399,9 +276,255 @@ impl Writer {
     }
 }
 
-/// Whether the CronJob is as wanted: whole spec and our labels.
-fn is_as(wanted: &DesiredCronJob, record: &CronJobRecord) -> bool {
-    record.labels_intact && wanted.fingerprint.is_some() && record.fingerprint == wanted.fingerprint
+/// The CronJobs of one policy, at one moment.
+struct CronJobs<'a> {
+    api: Api<CronJob>,
+    writer: &'a Writer,
+    key: &'a PolicyKey,
+    index: &'a Index,
+    now: Timestamp,
+}
+
+/// How a CronJob stands after what could be done.
+enum Standing {
+    /// As wanted, or on its way there.
+    Fine,
+    /// As wanted but for what admission changed and decides nothing; in what.
+    Borne(String),
+    /// Not until somebody changes something.
+    Refused(Refusal),
+}
+
+impl CronJobs<'_> {
+    async fn create(&self, wanted: &DesiredCronJob) -> Result<Standing, Error> {
+        const ACTION: &str = "create a CronJob";
+        match self
+            .writer
+            .write(ACTION, self.api.create(&by_us(), &wanted.object))
+            .await?
+        {
+            Ok(created) => {
+                info!(cron_job = wanted.name(), schedule = %wanted.task.schedule, "created the CronJob");
+                Ok(self.look_at_answer(Written::Created, wanted, &created))
+            }
+            // Our own, by a try whose answer was lost or before our cache knew of it; or one that nothing controls; or somebody else's.
+            Err(kube::Error::Api(status)) if status.is_already_exists() => self.adopt_or_refuse(wanted).await,
+            Err(error) => refused_or_failed(ACTION, wanted, error),
+        }
+    }
+
+    async fn adopt_or_refuse(&self, wanted: &DesiredCronJob) -> Result<Standing, Error> {
+        const ACTION: &str = "read a CronJob";
+        let existing = in_time(ACTION, self.api.get(wanted.name()))
+            .await?
+            .map_err(|error| failed(ACTION, error))?;
+        let Some(record) = CronJobRecord::read(&existing) else {
+            return Err(Error::Incomplete("uid on a CronJob"));
+        };
+        if record.owner == owner_of(&wanted.object) {
+            self.index.wrote(&existing, self.now);
+            if record.deleting {
+                return Ok(Standing::Fine);
+            }
+            return self.keep(wanted, &record).await;
+        }
+        // Restored from a backup, or left by a policy that was deleted without its dependents: ours by name and labels, and nobody's.
+        if record.is_orphan && record.labels_intact {
+            if record.deleting {
+                return Ok(Standing::Fine);
+            }
+            return self.replace("adopt a CronJob", wanted, existing).await;
+        }
+        Ok(Standing::Refused(Refusal {
+            reason: ReadyReason::CronJobConflict,
+            message: format!(
+                "CronJob {} exists and belongs to somebody else, so it is left alone: delete or rename it, or rename the policy",
+                wanted.name()
+            ),
+        }))
+    }
+
+    /// Keeps a CronJob as wanted, unless it is contested.
+    async fn keep(&self, wanted: &DesiredCronJob, record: &CronJobRecord) -> Result<Standing, Error> {
+        let standing = match self.judge(wanted, record) {
+            Judgement::Write => self.repair(wanted, record.uid).await?,
+            judgement => standing(wanted, judgement),
+        };
+        Ok(match (standing, fires_not_before(wanted, record, self.now)) {
+            (Standing::Fine | Standing::Borne(_), Some(refusal)) => Standing::Refused(refusal),
+            (standing, _) => standing,
+        })
+    }
+
+    /// Puts back what is ours of a CronJob: the whole spec, our labels, the owner. Other labels and annotations stay.
+    async fn repair(&self, wanted: &DesiredCronJob, uid: Uid) -> Result<Standing, Error> {
+        const ACTION: &str = "repair a CronJob";
+        let current = match in_time(ACTION, self.api.get(wanted.name())).await? {
+            Ok(current) => current,
+            Err(kube::Error::Api(status)) if status.is_not_found() => return Err(Error::Outdated { action: ACTION }),
+            Err(error) => return Err(failed(ACTION, error)),
+        };
+        let Some(record) = CronJobRecord::read(&current)
+            .filter(|record| record.uid == uid && record.owner == owner_of(&wanted.object))
+        else {
+            return Err(Error::Outdated { action: ACTION });
+        };
+        match self.judge(wanted, &record) {
+            Judgement::Write => self.replace(ACTION, wanted, current).await,
+            // Our cache is behind: it was put back already.
+            judgement => {
+                self.index.wrote(&current, self.now);
+                Ok(standing(wanted, judgement))
+            }
+        }
+    }
+
+    async fn replace(
+        &self,
+        action: &'static str,
+        wanted: &DesiredCronJob,
+        mut current: CronJob,
+    ) -> Result<Standing, Error> {
+        current.spec.clone_from(&wanted.object.spec);
+        let (ours, meta) = (&wanted.object.metadata, &mut current.metadata);
+        for (theirs, ours) in [
+            (&mut meta.labels, &ours.labels),
+            (&mut meta.annotations, &ours.annotations),
+        ] {
+            if let Some(ours) = ours {
+                theirs.get_or_insert_default().extend(ours.clone());
+            }
+        }
+        let is_controlled = meta
+            .owner_references
+            .iter()
+            .flatten()
+            .any(|owner| owner.controller == Some(true));
+        if !is_controlled {
+            let owners = ours.owner_references.clone().unwrap_or_default();
+            meta.owner_references.get_or_insert_default().extend(owners);
+        }
+        meta.managed_fields = None;
+        match self
+            .writer
+            .write(action, self.api.replace(wanted.name(), &by_us(), &current))
+            .await?
+        {
+            Ok(replaced) => {
+                info!(cron_job = wanted.name(), action, "put the CronJob as the policy asks");
+                Ok(self.look_at_answer(Written::Repaired, wanted, &replaced))
+            }
+            Err(error) => refused_or_failed(action, wanted, error),
+        }
+    }
+
+    /// What was stored is what counts, not what was written: admission stands in between.
+    fn look_at_answer(&self, written: Written, wanted: &DesiredCronJob, answer: &CronJob) -> Standing {
+        self.index.wrote(answer, self.now);
+        let Some(record) = CronJobRecord::read(answer) else {
+            return Standing::Fine;
+        };
+        let differences = if wanted.fingerprint == record.fingerprint && record.labels_intact {
+            Vec::new()
+        } else {
+            drift::differences(&wanted.object, answer)
+        };
+        for difference in &differences {
+            info!(
+                cron_job = wanted.name(),
+                field = difference.path,
+                values = difference.values,
+                borne = difference.is_borne,
+                "admission changed the CronJob"
+            );
+        }
+        let mut contest = self.take(wanted);
+        contest::wrote(
+            &mut contest,
+            written,
+            wanted.fingerprint,
+            &record,
+            &differences,
+            self.now,
+        );
+        self.put(wanted, contest);
+        standing(wanted, self.judge(wanted, &record))
+    }
+
+    fn judge(&self, wanted: &DesiredCronJob, record: &CronJobRecord) -> Judgement {
+        let mut contest = self.take(wanted);
+        let judgement = contest::judge(&mut contest, wanted.name(), wanted.fingerprint, record, self.now);
+        self.put(wanted, contest);
+        judgement
+    }
+
+    /// A policy is reconciled once at a time, so nobody else looks meanwhile.
+    fn take(&self, wanted: &DesiredCronJob) -> Option<Contest> {
+        self.writer.contests().remove(&(self.key.clone(), wanted.task.name))
+    }
+
+    fn put(&self, wanted: &DesiredCronJob, contest: Option<Contest>) {
+        if let Some(contest) = contest {
+            self.writer
+                .contests()
+                .insert((self.key.clone(), wanted.task.name), contest);
+        }
+    }
+
+    async fn delete(&self, name: &str, record: &CronJobRecord) -> Result<(), Error> {
+        const ACTION: &str = "delete a CronJob";
+        let parameters = DeleteParams {
+            propagation_policy: Some(PropagationPolicy::Background),
+            preconditions: Some(Preconditions {
+                uid: Some(record.uid_text.to_string()),
+                resource_version: None,
+            }),
+            ..DeleteParams::default()
+        };
+        match self.writer.write(ACTION, self.api.delete(name, &parameters)).await? {
+            Ok(_) => {
+                info!(
+                    cron_job = name,
+                    "deleted the CronJob of a task that the policy has no more"
+                );
+                Ok(())
+            }
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.code == 409 => Ok(()),
+            Err(error) => Err(failed(ACTION, error)),
+        }
+    }
+}
+
+/// The controller makes no Job for a slot before the last that a CronJob says to have had, which lies ahead where a clock was wrong or somebody
+/// wrote it.
+fn fires_not_before(wanted: &DesiredCronJob, record: &CronJobRecord, now: Timestamp) -> Option<Refusal> {
+    let last = record.last_schedule.filter(|_| !wanted.task.suspended)?;
+    let name = wanted.name();
+    (last.duration_since(now) > CLOCKS_APART).then(|| Refusal {
+        reason: ReadyReason::CronJobNeverFires,
+        message: format!(
+            "CronJob {name} says that it was scheduled last at {last}, and starts no run before: `kubectl delete cronjob {name}`, and the operator \
+             makes it anew"
+        ),
+    })
+}
+
+fn standing(wanted: &DesiredCronJob, judgement: Judgement) -> Standing {
+    match judgement {
+        Judgement::AsWanted | Judgement::Write => Standing::Fine,
+        Judgement::Borne(what) => Standing::Borne(what),
+        Judgement::Contested(message) => Standing::Refused(Refusal {
+            reason: ReadyReason::CronJobContested,
+            message: format!("CronJob {} is not as the policy asks: {message}", wanted.name()),
+        }),
+    }
+}
+
+fn by_us() -> PostParams {
+    PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    }
 }
 
 fn owner_of(cron_job: &CronJob) -> Option<Uid> {
@@ -435,16 +558,16 @@ fn failed(action: &'static str, source: kube::Error) -> Error {
 }
 
 /// A refusal for what the API server will refuse again until somebody changes something; the policy says so and others go on.
-fn refused_or_failed(action: &'static str, wanted: &DesiredCronJob, error: kube::Error) -> Result<Refusal, Error> {
+fn refused_or_failed(action: &'static str, wanted: &DesiredCronJob, error: kube::Error) -> Result<Standing, Error> {
     match error {
-        kube::Error::Api(status) if is_refusal(&status) => Ok(Refusal {
+        kube::Error::Api(status) if is_refusal(&status) => Ok(Standing::Refused(Refusal {
             reason: ReadyReason::CronJobRejected,
             message: format!(
                 "the API server refuses to {action}, {}: {}",
                 wanted.name(),
                 status.message
             ),
-        }),
+        })),
         error => Err(failed(action, error)),
     }
 }

@@ -2,7 +2,20 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+/// Seconds by which clocks may be apart and still be clocks: minutes are met in practice and are told; further ahead is no skew.
+pub const CLOCKS_APART: SignedDuration = SignedDuration::from_secs(600);
+
+/// `moment`, which another clock told, or `now` if no clock can have told it yet.
+#[must_use]
+pub fn not_ahead(moment: Timestamp, now: Timestamp) -> Timestamp {
+    if moment.duration_since(now) > CLOCKS_APART {
+        now
+    } else {
+        moment
+    }
+}
 
 /// Where the time comes from. A copy reads the same source.
 #[derive(Clone)]

@@ -10,7 +10,8 @@ use mapa_refresh_crds::{
 
 use crate::{
     conditions::Verdict,
-    outcome::{REPORT_FOREIGN, REPORT_FROM_FUTURE, REPORT_MALFORMED, REPORT_MISSING, UNTRUSTED_POD},
+    outcome::{REPORT_FOREIGN, REPORT_FROM_FUTURE, UNTRUSTED_POD},
+    records::{REPORT_MALFORMED, REPORT_MISSING},
 };
 
 /// The tasks by which a policy is judged.

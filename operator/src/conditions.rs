@@ -11,6 +11,7 @@ use mapa_refresh_crds::{
 };
 
 use crate::{
+    apply::Applied,
     records::Trouble,
     validate::{Plan, Refusal},
 };
@@ -35,14 +36,14 @@ pub struct Verdict {
 #[must_use]
 pub fn ready(
     plan: Result<&Plan, &Refusal>,
-    problems: &[Refusal],
+    applied: &Applied,
     tasks: &[TaskStatus],
     trouble: Option<&Trouble>,
 ) -> Verdict {
     let refusal = plan
         .err()
         .cloned()
-        .or_else(|| problems.first().cloned())
+        .or_else(|| applied.problems.first().map(|problem| problem.refusal.clone()))
         .or_else(|| plan.ok().and_then(|plan| plan.reservation.clone()))
         .or_else(|| tasks.iter().find_map(run_complains))
         .or_else(|| trouble.and_then(pod_complains));
@@ -57,7 +58,13 @@ pub fn ready(
             type_: ConditionType::Ready,
             holds: true,
             reason: ReadyReason::Reconciled.as_str(),
-            message: "every CronJob is as the policy asks".to_owned(),
+            message: match applied.borne.as_slice() {
+                [] => "every CronJob is as the policy asks".to_owned(),
+                borne => format!(
+                    "every CronJob is as the policy asks, but for what admission changes and decides nothing: {}",
+                    borne.join("; ")
+                ),
+            },
         },
     }
 }

@@ -21,7 +21,7 @@ use mapa_refresh_crds::{
 use std::collections::BTreeMap;
 
 use crate::{
-    fingerprint::{Fingerprint, RUNNER_CONTAINER},
+    fingerprint::{Evidence, Fingerprint, RUNNER_CONTAINER},
     runner_pod::pod,
     settings::RunnerSettings,
     validate::{Plan, TaskPlan},
@@ -42,7 +42,7 @@ pub struct DesiredCronJob {
     /// Of the whole spec.
     pub fingerprint: Option<Fingerprint>,
     /// Of what makes a pod's report evidence.
-    pub evidence: Option<Fingerprint>,
+    pub evidence: Option<Evidence>,
 }
 
 impl DesiredCronJob {
@@ -67,7 +67,7 @@ pub fn desired(policy: &MapaRefreshPolicy, plan: &Plan, runner: &RunnerSettings)
                 evidence: spec
                     .and_then(|spec| spec.job_template.spec.as_ref())
                     .and_then(|job| job.template.spec.as_ref())
-                    .and_then(Fingerprint::of_evidence),
+                    .map(Evidence::of),
                 object,
             }
         })
@@ -342,11 +342,12 @@ pub(crate) mod tests {
     #[test]
     fn the_evidence_fingerprint_sees_what_runs_and_ignores_where() {
         let pod = pod_of(&cron_jobs(serde_json::json!({}))[0]);
-        let fingerprint = Fingerprint::of_evidence(&pod).unwrap();
+        let of_evidence = |pod: &PodSpec| Evidence::of(pod).whole;
+        let fingerprint = of_evidence(&pod).unwrap();
         let mut placed = pod.clone();
         placed.node_name = Some("node-1".into());
         placed.priority = Some(7);
-        assert_eq!(Fingerprint::of_evidence(&placed), Some(fingerprint));
+        assert_eq!(of_evidence(&placed), Some(fingerprint));
         let mutations: [fn(&mut PodSpec); 6] = [
             |p| p.containers[0].image = Some("evil".into()),
             |p| p.containers[0].command = Some(vec!["sh".into()]),
@@ -358,10 +359,10 @@ pub(crate) mod tests {
         for mutate in mutations {
             let mut forged = pod.clone();
             mutate(&mut forged);
-            assert_ne!(Fingerprint::of_evidence(&forged), Some(fingerprint));
+            assert_ne!(of_evidence(&forged), Some(fingerprint));
         }
         let mut sidecar = pod;
         sidecar.containers.push(Container::default());
-        assert_eq!(Fingerprint::of_evidence(&sidecar), None);
+        assert_eq!(of_evidence(&sidecar), None);
     }
 }

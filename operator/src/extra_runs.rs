@@ -4,6 +4,8 @@
 //! or the request, so that two operators, or one before and after a crash, mean the same Job and the API server lets only one be
 //! created. A deadline is acted upon only once it stands in the status: what two operators read there is the same.
 
+use std::time::Duration;
+
 use k8s_openapi::jiff::Timestamp;
 use mapa_refresh_crds::{
     MapaRefreshPolicyStatus,
@@ -19,6 +21,9 @@ use crate::{
     observe::Run,
     validate::Plan,
 };
+
+/// How long a chain of which nothing runs tries to create its next Job. A quota or a foreign object of its name may stay for ever.
+const CREATION_GRACE: Duration = Duration::from_secs(60);
 
 /// Longest request that is kept as it is; a longer one is kept as its hash.
 const MAX_TOKEN: usize = 100;
@@ -61,11 +66,16 @@ fn hash(text: &str, bytes: usize) -> String {
         .collect()
 }
 
-/// The runs that `token` asks for: every task of the policy once.
+/// The runs that `token` asks for, after those of the request `before`: every task of the policy once. The same words asked for again are
+/// another request, whose Jobs have other names.
 #[must_use]
-pub fn request(token: &str, plan: &Plan, now: Timestamp) -> ExtraRuns {
+pub fn request(token: &str, before: Option<&ExtraRuns>, plan: &Plan, now: Timestamp) -> ExtraRuns {
+    let asked = match before {
+        Some(before) => format!("{token}\n{}\n{}", before.id, before.started_at.0),
+        None => token.to_owned(),
+    };
     extra_runs(
-        format!("q{}", hash(token, 4)),
+        format!("q{}", hash(&asked, 4)),
         plan.tasks.iter().map(|task| task.name).collect(),
         now,
     )
@@ -78,6 +88,7 @@ fn extra_runs(id: String, tasks: Vec<TaskName>, now: Timestamp) -> ExtraRuns {
         waiting: tasks,
         running: Vec::new(),
         finished_at: None,
+        advanced_at: None,
         failed: false,
     }
 }
@@ -91,14 +102,18 @@ fn stage(task: TaskName) -> u8 {
     }
 }
 
-/// Brings `extra` up to date with the Jobs that exist (`runs`), those that have not ended (`active`) and those that were `counted` just
-/// now, and names what to create next.
+/// Brings `extra` up to date with the Jobs that exist (`runs`), those that are waited for (`active`), those that were `counted` just now
+/// and those that could not be created although it was `attempted`, and names what to create next.
+///
+/// It always comes to its end: of each Job that it waits for the end is known or [given up](crate::outcome::Progress::GivenUp), and what
+/// cannot be created is not tried for longer than a minute.
 pub fn advance(
     extra: &mut ExtraRuns,
     cron_job: impl Fn(TaskName) -> String,
     runs: &[Run],
     active: &[ActiveRun],
     counted: &[Counted<'_>],
+    attempted: &[WantedJob],
     now: Timestamp,
 ) -> Vec<WantedJob> {
     if extra.finished_at.is_some() {
@@ -129,14 +144,23 @@ pub fn advance(
     };
     let (created, waiting): (Vec<TaskName>, Vec<TaskName>) = extra.waiting.iter().partition(|task| exists(**task));
     let running: Vec<TaskName> = extra.running.iter().copied().chain(created).collect();
-    let failed = extra.failed || running.iter().any(|task| ended_well(*task) == Some(false));
+    let mut failed = extra.failed || running.iter().any(|task| ended_well(*task) == Some(false));
     let running: Vec<TaskName> = running.into_iter().filter(|task| ended_well(*task).is_none()).collect();
+    if (&waiting, &running) != (&extra.waiting, &extra.running) {
+        extra.advanced_at = Some(whole_seconds(now));
+    }
     extra.waiting = waiting;
     extra.running = running;
+    let was_refused = |job: &WantedJob| job.id == extra.id && extra.waiting.contains(&job.task);
+    if extra.running.is_empty() && attempted.iter().any(was_refused) {
+        let since = extra.advanced_at.as_ref().unwrap_or(&extra.started_at).0;
+        failed |= since.checked_add(CREATION_GRACE).is_ok_and(|until| now >= until);
+    }
     extra.failed = failed;
     if extra.running.is_empty() && (extra.waiting.is_empty() || failed) {
         extra.waiting.clear();
         extra.finished_at = Some(whole_seconds(now));
+        extra.advanced_at = None;
     }
     if failed {
         return Vec::new();
@@ -202,7 +226,7 @@ pub fn never_before(status: &MapaRefreshPolicyStatus, plan: &Plan) -> Option<Tim
 }
 
 /// When a rescue that needs `reserve` begins. A deadline that was missed already waits for nothing.
-fn begins(previous: &MapaRefreshPolicyStatus, deadline: Timestamp, reserve: std::time::Duration) -> Timestamp {
+fn begins(previous: &MapaRefreshPolicyStatus, deadline: Timestamp, reserve: Duration) -> Timestamp {
     if previous.compliant_until.is_some() {
         deadline.checked_sub(reserve).unwrap_or(deadline)
     } else {
@@ -253,7 +277,7 @@ pub fn rescue(outlook: Outlook<'_>, previous: &MapaRefreshPolicyStatus, status: 
         return Rescue::No;
     }
     let reserve = u64::from(feasibility.worst.start + feasibility.worst.run + feasibility.worst.retries);
-    let reserve = std::time::Duration::from_secs(reserve).min(limit / 2);
+    let reserve = Duration::from_secs(reserve).min(limit / 2);
     // Each document has its own deadline: that of one whose run is about to end is no reason to renew another early.
     // Where nothing is compliant yet, the beginning is the deadline of all.
     let begin = |task: &TaskStatus| {
@@ -289,11 +313,7 @@ pub fn rescue(outlook: Outlook<'_>, previous: &MapaRefreshPolicyStatus, status: 
     let is_other = |run: &&ActiveRun| needed.contains(&run.task) && run.job.rsplit('-').next() != Some(id.as_str());
     if let Some(run) = forecast.healthy().find(is_other) {
         let overdue = forecast.overdue_at(run);
-        return Rescue::NotBefore(
-            overdue
-                .checked_add(std::time::Duration::from_millis(1))
-                .unwrap_or(overdue),
-        );
+        return Rescue::NotBefore(overdue.checked_add(Duration::from_millis(1)).unwrap_or(overdue));
     }
     Rescue::Start(extra_runs(id, needed, now))
 }

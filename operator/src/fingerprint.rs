@@ -2,7 +2,11 @@
 
 use std::{fmt, time::Duration};
 
-use k8s_openapi::api::{batch::v1::CronJobSpec, core::v1::PodSpec};
+use k8s_openapi::api::{
+    batch::v1::CronJobSpec,
+    core::v1::{Container, PodSpec},
+};
+use mapa_refresh_crds::{report::clean, runner_env};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -70,37 +74,144 @@ impl Fingerprint {
     pub fn of_cron_job(spec: &CronJobSpec) -> Option<Self> {
         Self::of(spec)
     }
+}
 
-    /// Of what decides whether a pod's report is evidence: what runs (image, command, arguments), with which settings
-    /// (environment, volumes), as whom (service account) and beside what (other containers).
+/// What decides whether a pod's report is evidence: what runs (image, command, arguments), with which settings (environment, volumes), as
+/// whom (service account) and beside what (other containers). Where it runs, with which resources and as which user does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// Of all of it; `None` of a pod with another container beside the runner's, which is never believed.
+    pub whole: Option<Fingerprint>,
+    /// Of each of [`PARTS`], so that what differs can be named.
+    parts: [u32; PARTS.len()],
+    /// What only somebody else can have added, by name; empty of a pod of ours.
+    added: Box<str>,
+}
+
+/// The parts of a pod that decide whether its report is evidence, in the words of its spec.
+const PARTS: [&str; 9] = [
+    "spec.containers[0].image",
+    "spec.containers[0].command or args",
+    "spec.containers[0].env",
+    "spec.containers[0].volumeMounts",
+    "spec.containers[0].lifecycle",
+    "spec.containers[0].terminationMessagePath or terminationMessagePolicy",
+    "spec.volumes",
+    "spec.serviceAccountName",
+    "spec.hostPID",
+];
+
+/// Longest list of what was added, in bytes.
+const MAX_ADDED: usize = 200;
+
+impl Evidence {
+    /// Of a pod, or of the template of one.
     #[must_use]
-    pub fn of_evidence(spec: &PodSpec) -> Option<Self> {
-        let [runner] = spec.containers.as_slice() else {
-            return None;
-        };
-        if runner.name != RUNNER_CONTAINER || spec.init_containers.as_ref().is_some_and(|init| !init.is_empty()) {
-            return None;
-        }
+    pub fn of(spec: &PodSpec) -> Self {
+        let runner = spec
+            .containers
+            .iter()
+            .find(|container| container.name == RUNNER_CONTAINER);
         // Admission fills in the default on a pod, not in a template.
         let service_account = spec.service_account_name.as_deref().unwrap_or("default");
-        Self::of(&(
-            (
-                &runner.image,
-                &runner.command,
-                &runner.args,
-                &runner.env,
-                &runner.env_from,
-            ),
-            (&runner.volume_mounts, &runner.volume_devices, &runner.lifecycle),
-            (&runner.termination_message_path, &runner.termination_message_policy),
-            (
-                &spec.volumes,
-                service_account,
-                &spec.host_pid,
-                &spec.ephemeral_containers,
-            ),
-        ))
+        let is_alone = spec.containers.len() == 1 && spec.init_containers.as_ref().is_none_or(Vec::is_empty);
+        let whole = runner.filter(|_| is_alone).and_then(|runner| {
+            Fingerprint::of(&(
+                (
+                    &runner.image,
+                    &runner.command,
+                    &runner.args,
+                    &runner.env,
+                    &runner.env_from,
+                ),
+                (&runner.volume_mounts, &runner.volume_devices, &runner.lifecycle),
+                (&runner.termination_message_path, &runner.termination_message_policy),
+                (
+                    &spec.volumes,
+                    service_account,
+                    &spec.host_pid,
+                    &spec.ephemeral_containers,
+                ),
+            ))
+        });
+        let of = |part: &dyn Fn(&Container) -> u32| runner.map_or(0, part);
+        Self {
+            whole,
+            parts: [
+                of(&|runner| short(&runner.image)),
+                of(&|runner| short(&(&runner.command, &runner.args))),
+                of(&|runner| short(&(&runner.env, &runner.env_from))),
+                of(&|runner| short(&(&runner.volume_mounts, &runner.volume_devices))),
+                of(&|runner| short(&runner.lifecycle)),
+                of(&|runner| short(&(&runner.termination_message_path, &runner.termination_message_policy))),
+                short(&spec.volumes),
+                short(&service_account),
+                short(&spec.host_pid),
+            ],
+            added: added(spec, runner),
+        }
     }
+
+    /// Where this pod differs from `template`, by the names of its fields; empty where it does not.
+    #[must_use]
+    pub fn differences(&self, template: &Self) -> String {
+        let changed = PARTS
+            .iter()
+            .zip(self.parts.iter().zip(&template.parts))
+            .filter(|(_, (ours, theirs))| ours != theirs)
+            .map(|(part, _)| *part);
+        let mut all: Vec<&str> = changed.collect();
+        let added = format!("added: {}", self.added);
+        if !self.added.is_empty() {
+            all.push(&added);
+        }
+        all.join(", ")
+    }
+}
+
+fn short(value: &impl Serialize) -> u32 {
+    // 32 of the 128 bits: it only names what the whole has told already.
+    Fingerprint::of(value).map_or(0, |Fingerprint(bits)| {
+        u32::try_from(bits & u128::from(u32::MAX)).unwrap_or(0)
+    })
+}
+
+/// Containers beside the runner's, and variables that are none of ours.
+fn added(spec: &PodSpec, runner: Option<&Container>) -> Box<str> {
+    let names = |what: &str, names: Vec<&str>| (!names.is_empty()).then(|| format!("{what} {}", names.join(" ")));
+    let beside = spec
+        .containers
+        .iter()
+        .map(|container| container.name.as_str())
+        .filter(|name| *name != RUNNER_CONTAINER);
+    let before = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .map(|container| container.name.as_str());
+    let ephemeral = spec
+        .ephemeral_containers
+        .iter()
+        .flatten()
+        .map(|container| container.name.as_str());
+    let variables = runner
+        .and_then(|runner| runner.env.as_ref())
+        .into_iter()
+        .flatten()
+        .map(|variable| variable.name.as_str())
+        .filter(|name| !name.starts_with(runner_env::PREFIX));
+    let mut added = [
+        names("containers", beside.collect()),
+        names("initContainers", before.collect()),
+        names("ephemeralContainers", ephemeral.collect()),
+        names("env", variables.collect()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect::<Vec<_>>()
+    .join("; ");
+    clean(&mut added, MAX_ADDED);
+    added.into()
 }
 
 impl fmt::Display for Fingerprint {

@@ -298,12 +298,16 @@ impl Indexed for Job {
     fn insert(&self, group: &mut Group, now: Timestamp) {
         if let Some(mut record) = JobRecord::read(self, now) {
             let uid = record.uid;
-            let settled = group
-                .jobs
-                .iter()
-                .find(|old| old.uid == uid)
-                .and_then(|old| old.settled_at);
-            record.settled_at = settled.or(record.settled_at);
+            if let Some(old) = group.jobs.iter().find(|old| old.uid == uid) {
+                record.settled_at = old.settled_at.or(record.settled_at);
+                record.created = old.created.min(record.created);
+                record.seen = old.seen;
+                if let (Some(halt), Some(known)) = (&mut record.halt, old.halt)
+                    && halt.why == known.why
+                {
+                    halt.since = known.since;
+                }
+            }
             put(&mut group.jobs, record, |old| old.uid == uid);
         }
     }

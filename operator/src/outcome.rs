@@ -15,8 +15,10 @@ use mapa_refresh_crds::{
 };
 
 use crate::{
+    clock::{CLOCKS_APART, not_ahead},
+    fingerprint,
     observe::Run,
-    records::{JobEnd, PodEnd, PodRecord, Trouble},
+    records::{Halt, Halted, JobEnd, NoReport, PodEnd, PodRecord, REPORT_MISSING, Trouble},
 };
 
 /// How long a Job that ended waits for the word of its pod, which comes by another watch.
@@ -28,10 +30,6 @@ pub const POD_GRACE: Duration = Duration::from_secs(30);
 /// A container's end is told in whole seconds, cut off: it may have been almost a second later.
 const FINISHED_AT_RESOLUTION: SignedDuration = SignedDuration::from_millis(999);
 
-/// Code of a run that left no report.
-pub const REPORT_MISSING: &str = "ReportMissing";
-/// Code of a run whose report cannot be read.
-pub const REPORT_MALFORMED: &str = "ReportMalformed";
 /// Code of a run whose report speaks of another policy, task or pod.
 pub const REPORT_FOREIGN: &str = "ReportForeign";
 /// Code of a run whose pod is not of our template.
@@ -40,15 +38,18 @@ pub const UNTRUSTED_POD: &str = "UntrustedPod";
 pub const REPORT_FROM_FUTURE: &str = "ReportFromFuture";
 /// Seconds by which clocks may be apart before that is worth telling.
 const TOLERATED_SKEW: SignedDuration = SignedDuration::from_secs(60);
-/// Seconds by which a report's data may lie in the future of the operator: clocks that are apart by minutes are met in practice and are told,
-/// and the oldest of what they say counts; further ahead is no skew.
-const FUTURE: SignedDuration = SignedDuration::from_secs(600);
+/// Code of a Job that somebody suspended.
+pub const JOB_SUSPENDED: &str = "JobSuspended";
+/// Longest that a run's numbers of seconds can be: no run takes a day, and no clocks that are of use are a year apart.
+const MOST_SECONDS: i64 = 366 * 86_400;
 
 /// Whose reports are believed.
 #[derive(Clone, Copy, Debug)]
 pub struct Trust<'a> {
     /// UID of the policy.
     pub policy_uid: &'a str,
+    /// What the pods of the task are to be now, so that what differs can be named; `None` while the policy cannot be carried out.
+    pub template: Option<&'a fingerprint::Evidence>,
     /// Fingerprints of the templates whose pods are believed.
     pub templates: &'a [String],
 }
@@ -62,6 +63,12 @@ pub enum Progress {
         trouble: Option<Trouble>,
         /// When to look again although nothing happens.
         look_again: Option<Timestamp>,
+    },
+    /// It has not ended, and nobody waits for it any more: it is suspended, or its end depends on something that may never come. What it
+    /// does later is counted like any other run.
+    GivenUp {
+        /// What a person can do about it.
+        trouble: Option<Trouble>,
     },
     /// It ended, and its pod's word is still to come.
     AwaitingEvidence {
@@ -162,10 +169,16 @@ pub fn progress(run: &Run, trust: Trust<'_>, now: Timestamp) -> Progress {
 
 fn active(run: &Run, now: Timestamp) -> Progress {
     let trouble = run.pods.iter().find_map(|pod| pod.trouble.clone());
-    if !run.pods.is_empty() || run.job.suspended {
+    if let Some(halt) = run.job.halt {
+        return halted(run, halt, trouble, now);
+    }
+    if now >= run.job.expected_until() {
+        return Progress::GivenUp { trouble };
+    }
+    if !run.pods.is_empty() {
         return Progress::Active {
             trouble,
-            look_again: None,
+            look_again: Some(run.job.expected_until()),
         };
     }
     let due = run.job.created.checked_add(POD_GRACE).unwrap_or(run.job.created);
@@ -186,13 +199,46 @@ fn active(run: &Run, now: Timestamp) -> Progress {
             code: "PodNotCreated".into(),
             message: message.into(),
         }),
-        look_again: None,
+        look_again: Some(run.job.expected_until()),
+    }
+}
+
+/// A Job that waits for something beside its own work. A queue admits most within a second, and most pods end in time.
+fn halted(run: &Run, halt: Halt, trouble: Option<Trouble>, now: Timestamp) -> Progress {
+    let grace = match halt.why {
+        Halted::Suspended => POD_GRACE,
+        Halted::Failing | Halted::Deleting => DELETION_GRACE,
+    };
+    let until = halt.since.checked_add(grace).unwrap_or(halt.since);
+    if now < until {
+        return Progress::Active {
+            trouble,
+            look_again: Some(until),
+        };
+    }
+    let name = &run.job.name;
+    let suspended = || {
+        Trouble {
+        code: JOB_SUSPENDED.into(),
+        message: format!(
+            "Job {name} is suspended: `kubectl patch job {name} --type merge -p '{{\"spec\":{{\"suspend\":false}}}}'` lets it run; a queue \
+             such as Kueue suspends Jobs until it admits them, so look at its quota, or keep it from this namespace"
+        )
+        .into(),
+    }
+    };
+    Progress::GivenUp {
+        trouble: trouble.or_else(|| (halt.why == Halted::Suspended).then(suspended)),
     }
 }
 
 /// The pod's container ended, so there is a report, or the reason why there is none.
 fn with_word(run: &Run, pod: &PodRecord, end: &PodEnd, trust: Trust<'_>) -> Outcome {
-    let ended_at = run.job.ended.as_ref().map_or(end.finished_at, |job| job.at);
+    let ended_at = run
+        .job
+        .ended
+        .as_ref()
+        .map_or_else(|| not_ahead(end.finished_at, end.first_seen), |job| job.at);
     let failed = |error: LastError| Outcome {
         ended_at,
         attempts: 0,
@@ -207,7 +253,7 @@ fn with_word(run: &Run, pod: &PodRecord, end: &PodEnd, trust: Trust<'_>) -> Outc
     };
     let report = match &end.report {
         Ok(report) => report,
-        Err(reason) => return failed(no_report(run, pod, end, reason)),
+        Err(reason) => return failed(no_report(run, pod, reason)),
     };
     if let Err(error) = believe(report, run.task, pod, end, trust) {
         return failed(error);
@@ -278,7 +324,7 @@ fn rows(report: &RunReport) -> Option<RowCounts> {
 }
 
 fn seconds(milliseconds: u64) -> i64 {
-    i64::try_from(milliseconds.div_ceil(1_000)).unwrap_or(i64::MAX)
+    i64::try_from(milliseconds.div_ceil(1_000)).map_or(MOST_SECONDS, |seconds| seconds.min(MOST_SECONDS))
 }
 
 /// Whether the report comes from a pod of ours and speaks of this run.
@@ -291,12 +337,20 @@ fn believe(
 ) -> Result<(), LastError> {
     let trusted = pod
         .evidence
+        .whole
         .is_some_and(|evidence| trust.templates.contains(&evidence.to_string()));
     if !trusted {
+        let differences = trust
+            .template
+            .map(|template| pod.evidence.differences(template))
+            .filter(|differences| !differences.is_empty())
+            .unwrap_or_else(|| "image, command, environment, volumes or service account".to_owned());
         return Err(fault(
             UNTRUSTED_POD,
-            "the pod's image, command, environment, volumes or service account differ from the CronJob's template: its report proves \
-             nothing. Look for who created or changed the Job, or for a webhook that changes pods",
+            &format!(
+                "the pod differs from the CronJob's template ({differences}): its report proves nothing. Look for a webhook that changes pods, and \
+                 keep it from them, or for who created or changed the Job"
+            ),
         ));
     }
     let kind_fits = match &report.result {
@@ -319,7 +373,7 @@ fn believe(
         ));
     }
     if let RunResult::Succeeded(success) = &report.result
-        && success.data_as_of.0.duration_since(end.first_seen) > FUTURE
+        && success.data_as_of.0.duration_since(end.first_seen) > CLOCKS_APART
     {
         return Err(fault(
             REPORT_FROM_FUTURE,
@@ -339,7 +393,13 @@ fn oldest(success: &Success, end: &PodEnd) -> Timestamp {
         .finished_at
         .checked_add(FINISHED_AT_RESOLUTION)
         .unwrap_or(end.finished_at);
-    success.data_as_of.0.min(before(finished)).min(before(end.first_seen))
+    success
+        .data_as_of
+        .0
+        .min(before(finished))
+        .min(before(end.first_seen))
+        // Older than any system that could have told it: no API server keeps a moment of before year 0.
+        .max(Timestamp::UNIX_EPOCH)
 }
 
 /// Seconds by which the clocks of database, node and operator are apart, as far as one run can tell; `None` up to a minute.
@@ -352,27 +412,17 @@ fn skew(success: &Success, end: &PodEnd) -> Option<i64> {
     let apart = database.duration_since(end.finished_at).abs();
     let ahead = end.finished_at.duration_since(end.first_seen);
     let most = apart.max(ahead);
-    (most > TOLERATED_SKEW).then_some(most.as_secs())
+    (most > TOLERATED_SKEW).then_some(most.as_secs().min(MOST_SECONDS))
 }
 
-fn no_report(run: &Run, pod: &PodRecord, end: &PodEnd, reason: &str) -> LastError {
+fn no_report(run: &Run, pod: &PodRecord, reason: &NoReport) -> LastError {
     if let Some(trouble) = &pod.trouble {
         return from_trouble(trouble);
     }
     if let Some(job) = run.job.ended.as_ref().filter(|job| &*job.reason == "DeadlineExceeded") {
         return job_failed(job);
     }
-    fault(
-        if reason.contains("no report in") {
-            REPORT_MISSING
-        } else {
-            REPORT_MALFORMED
-        },
-        &format!(
-            "the runner's container ended with exit code {} and {reason}",
-            end.exit_code
-        ),
-    )
+    fault(reason.code, &reason.message)
 }
 
 /// No container ended: what the pod waited for, what the Job says, or that it was deleted.
@@ -455,8 +505,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        fingerprint::{Fingerprint, Uid},
-        records::JobRecord,
+        fingerprint::Uid,
+        records::{JobRecord, REPORT_MALFORMED},
     };
 
     const POLICY: &str = "6f6f0d5e-8d0b-4c4c-9b0e-6a2f0a0f5a10";
@@ -466,9 +516,12 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + second).unwrap()
     }
 
-    fn template() -> Fingerprint {
-        let pod = serde_json::json!({ "containers": [{ "name": "job-runner", "image": "a" }] });
-        Fingerprint::of_evidence(&serde_json::from_value(pod).unwrap()).unwrap()
+    fn template() -> fingerprint::Evidence {
+        pod_of(serde_json::json!({ "containers": [{ "name": "job-runner", "image": "a" }] }))
+    }
+
+    fn pod_of(spec: serde_json::Value) -> fingerprint::Evidence {
+        fingerprint::Evidence::of(&serde_json::from_value(spec).unwrap())
     }
 
     fn report(result: RunResult) -> RunReport {
@@ -509,18 +562,25 @@ mod tests {
         }))
     }
 
-    fn pod(report: Result<RunReport, &str>) -> PodRecord {
+    fn none(code: &'static str) -> NoReport {
+        NoReport {
+            code,
+            message: "why".into(),
+        }
+    }
+
+    fn pod(report: Result<RunReport, NoReport>) -> PodRecord {
         PodRecord {
             uid: Uid::parse(POD),
             uid_text: POD.into(),
             owner: Some(Uid::parse("job")),
-            evidence: Some(template()),
+            evidence: template(),
             trouble: None,
             ended: Some(PodEnd {
                 finished_at: at(1),
                 first_seen: at(2),
                 exit_code: 0,
-                report: report.map(Box::new).map_err(Into::into),
+                report: report.map(Box::new),
             }),
         }
     }
@@ -540,7 +600,10 @@ mod tests {
                 owner: Some(Uid::parse("cron-job")),
                 created: at(0),
                 slot: Some(at(0)),
-                suspended: false,
+                halt: None,
+                seen: at(0),
+                started: at(0),
+                deadline_seconds: 540,
                 settled_at: ended.is_some().then(|| at(2)),
                 ended,
                 deleted: false,
@@ -550,11 +613,13 @@ mod tests {
     }
 
     fn progress_of(run: &Run, second: i64) -> Progress {
-        let templates = [template().to_string()];
+        let template = template();
+        let templates = [template.whole.unwrap().to_string()];
         progress(
             run,
             Trust {
                 policy_uid: POLICY,
+                template: Some(&template),
                 templates: &templates,
             },
             at(second),
@@ -647,17 +712,9 @@ mod tests {
     fn f16_a_forged_report_proves_nothing() {
         type Forgery = (&'static str, fn(&mut PodRecord));
         let forgeries: [Forgery; 6] = [
-            (UNTRUSTED_POD, |p| p.evidence = None),
+            (UNTRUSTED_POD, |p| p.evidence.whole = None),
             (UNTRUSTED_POD, |p| {
-                p.evidence = Some(
-                    Fingerprint::of_evidence(
-                        &serde_json::from_value(serde_json::json!({
-                            "containers": [{ "name": "job-runner", "image": "evil" }],
-                        }))
-                        .unwrap(),
-                    )
-                    .unwrap(),
-                )
+                p.evidence = pod_of(serde_json::json!({ "containers": [{ "name": "job-runner", "image": "evil" }] }));
             }),
             (REPORT_FOREIGN, |p| p.uid_text = "other".into()),
             (REPORT_FOREIGN, |p| change(p, |r| r.policy_uid = "other".into())),
@@ -684,12 +741,9 @@ mod tests {
 
     #[test]
     fn f19_a_missing_or_garbled_report_is_a_failed_run_with_a_reason() {
-        let missing = "the runner left no report in its termination message";
-        assert_eq!(code(&run(Some((true, "")), vec![pod(Err(missing))])), REPORT_MISSING);
-        assert_eq!(
-            code(&run(Some((true, "")), vec![pod(Err("the report has version 9"))])),
-            REPORT_MALFORMED
-        );
+        for reason in [REPORT_MISSING, REPORT_MALFORMED] {
+            assert_eq!(code(&run(Some((true, "")), vec![pod(Err(none(reason)))])), reason);
+        }
         assert_eq!(code(&run(Some((true, "")), vec![])), REPORT_MISSING);
     }
 
@@ -703,7 +757,7 @@ mod tests {
             "Preempted",
             "Unschedulable",
         ] {
-            let mut lost = pod(Err(""));
+            let mut lost = pod(Err(none(REPORT_MISSING)));
             lost.trouble = Some(Trouble {
                 code: trouble.into(),
                 message: "why".into(),
@@ -778,14 +832,83 @@ mod tests {
                 .message
                 .contains("kubectl describe job roraima-refresh-mapa-cache-30000000")
         );
-        let mut suspended = waiting;
-        suspended.job.suspended = true;
+    }
+
+    #[test]
+    fn promise_5_no_job_is_waited_for_longer_than_its_deadline_whatever_keeps_it_from_ending() {
+        let trouble_of = |run: &Run, second| match progress_of(run, second) {
+            Progress::GivenUp { trouble } => trouble,
+            other => panic!("not given up: {other:?}"),
+        };
+        // Neither its pod nor its controller tells anything.
+        let silent = run(None, vec![pod(Ok(published()))]);
+        let mut silent = Run {
+            pods: vec![PodRecord {
+                ended: None,
+                ..silent.pods[0].clone()
+            }],
+            ..silent
+        };
         assert_eq!(
-            progress_of(&suspended, 1_000),
+            progress_of(&silent, 599),
             Progress::Active {
                 trouble: None,
-                look_again: None
+                look_again: Some(at(600))
             }
+        );
+        assert_eq!(trouble_of(&silent, 600), None);
+        for (why, grace) in [(Halted::Failing, 15), (Halted::Deleting, 15), (Halted::Suspended, 30)] {
+            silent.job.halt = Some(Halt { why, since: at(100) });
+            assert_eq!(
+                progress_of(&silent, 100 + grace - 1),
+                Progress::Active {
+                    trouble: None,
+                    look_again: Some(at(100 + grace))
+                },
+                "{why:?}"
+            );
+            let trouble = trouble_of(&silent, 100 + grace);
+            assert_eq!(trouble.is_some(), why == Halted::Suspended, "{why:?}");
+            if let Some(trouble) = trouble {
+                assert_eq!(&*trouble.code, JOB_SUSPENDED);
+                assert!(trouble.message.contains("kubectl patch job"), "{trouble:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn f16_what_differs_from_the_template_is_named() {
+        let message = |spec| {
+            let mut other = pod(Ok(published()));
+            other.evidence = pod_of(spec);
+            let error = outcome(&run(Some((true, "")), vec![other])).result.unwrap_err();
+            assert_eq!(error.code, UNTRUSTED_POD);
+            error.message
+        };
+        let sidecar = serde_json::json!({
+            "containers": [{ "name": "job-runner", "image": "a" }, { "name": "istio-proxy" }],
+            "initContainers": [{ "name": "istio-init" }],
+        });
+        let said = message(sidecar);
+        assert!(
+            said.contains("containers istio-proxy; initContainers istio-init"),
+            "{said}"
+        );
+        let variable = serde_json::json!({
+            "containers": [{ "name": "job-runner", "image": "a", "env": [{ "name": "HTTP_PROXY", "value": "http://u:secret@p" }] }],
+        });
+        let said = message(variable);
+        assert!(
+            said.contains("spec.containers[0].env, added: env HTTP_PROXY") && !said.contains("secret"),
+            "{said}"
+        );
+        let account = serde_json::json!({
+            "containers": [{ "name": "job-runner", "image": "b" }], "serviceAccountName": "admin",
+        });
+        let said = message(account);
+        assert!(
+            said.contains("(spec.containers[0].image, spec.serviceAccountName)"),
+            "{said}"
         );
     }
 }

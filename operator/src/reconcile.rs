@@ -10,20 +10,21 @@ use std::{
 
 use k8s_openapi::jiff::Timestamp;
 use kube::{
-    Resource,
+    Resource, ResourceExt,
     core::DeserializeGuard,
     runtime::{controller::Action, reflector::ObjectRef},
 };
-use mapa_refresh_crds::{MapaRefreshPolicy, MapaRefreshPolicyStatus};
+use mapa_refresh_crds::{MapaRefreshPolicy, MapaRefreshPolicyStatus, status::ReadyReason};
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    apply::Writer,
+    apply::{Applied, Writer},
     backoff::Backoff,
     clock::Clock,
     desired::desired,
     error::{Class, Error},
+    extra_runs::WantedJob,
     fingerprint::Uid,
     health::work::Work,
     index::Index,
@@ -76,57 +77,65 @@ pub async fn reconcile(policy: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
     let key = PolicyKey::of_policy(&cached.metadata).ok_or(Error::Incomplete("namespace or name"))?;
     context.wait_until_synced().await;
     let policy = context.newest(&key, cached);
-    if policy.metadata.deletion_timestamp.is_some() {
+    let held = match deletion(&policy) {
+        None => None,
         // Garbage collection takes the CronJobs, Jobs and pods away.
-        return Ok(Action::await_change());
-    }
+        Some(Deletion::UnderWay) => return Ok(Action::await_change()),
+        Some(Deletion::Held(refusal)) => Some(refusal),
+    };
     let uid = Uid::parse(policy.metadata.uid.as_deref().ok_or(Error::Incomplete("uid"))?);
     let now = context.clock.now();
     let previous = policy.status.clone().unwrap_or_default();
 
     let mut observed = observe(&context.index, &key, uid);
     let credentials = credentials(&policy, &previous);
-    let plan = validate(
-        &key.namespace,
-        &key.name,
-        &policy.spec,
-        &context.runner,
-        credentials,
-        now,
+    let plan = held.map_or_else(
+        || {
+            validate(
+                &key.namespace,
+                &key.name,
+                &policy.spec,
+                &context.runner,
+                credentials,
+                now,
+            )
+        },
+        Err,
     );
-    let (wanted, mut problems) = match &plan {
+    let (wanted, mut applied) = match &plan {
         Ok(plan) => {
             let wanted = desired(&policy, plan, &context.runner);
-            let problems = context
-                .writer
+            let writer = &context.writer;
+            let applied = writer
                 .cron_jobs(&policy, &wanted, &observed, &context.index, now)
                 .await?;
-            (wanted, problems)
+            (wanted, applied)
         }
-        Err(_) => (Vec::new(), Vec::new()),
+        Err(_) => (Vec::new(), Applied::default()),
     };
-    let folded = |problems: &[Refusal], observed: &Observed| {
+    let folded = |applied: &Applied, observed: &Observed, attempted: &[WantedJob]| {
         fold(Facts {
             policy: &policy,
             previous: &previous,
             plan: plan.as_ref(),
             desired: &wanted,
-            problems,
+            applied,
             runs: &observed.runs,
             other_jobs: &observed.other_jobs,
+            attempted,
             now,
         })
     };
-    let mut outcome = folded(&problems, &observed);
+    let mut outcome = folded(&applied, &observed, &[]);
     if !outcome.jobs.is_empty() {
         let writer = &context.writer;
         let refused = writer
             .jobs(&policy, &outcome.jobs, &wanted, &context.index, &observed, now)
             .await?;
-        problems.extend(refused);
+        applied.problems.extend(refused);
         // What was created is now among what is there.
         observed = observe(&context.index, &key, uid);
-        outcome = folded(&problems, &observed);
+        outcome = folded(&applied, &observed, &outcome.jobs);
     }
     let Folded {
         status,
@@ -141,14 +150,47 @@ pub async fn reconcile(policy: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
     }
     context.index.retire(&key, &counted);
 
-    let Some(problem) = problems.first() else {
+    let Some(problem) = applied.problems.first() else {
         context.backoff.reset(&key);
         return Ok(wake(look_again, None, now));
     };
     // No event tells when a foreign CronJob goes away or a quota grows.
     let retry = context.backoff.failed(&key);
-    debug!(problem = problem.message, ?retry, "will look again");
+    debug!(problem = problem.refusal.message, ?retry, "will look again");
     Ok(wake(look_again, Some(retry), now))
+}
+
+/// How far the deletion of a policy has come.
+enum Deletion {
+    /// Nothing but Kubernetes' own work is left.
+    UnderWay,
+    /// A finalizer of somebody else holds it.
+    Held(Refusal),
+}
+
+/// A policy that is being deleted and stays looks alive to whoever reads it, and nothing is made or repaired for it any more.
+fn deletion(policy: &MapaRefreshPolicy) -> Option<Deletion> {
+    // https://kubernetes.io/docs/concepts/architecture/garbage-collection/#foreground-deletion
+    const OF_KUBERNETES: [&str; 2] = ["foregroundDeletion", "orphan"];
+    let since = policy.metadata.deletion_timestamp.as_ref()?;
+    let foreign: Vec<&str> = policy
+        .finalizers()
+        .iter()
+        .map(String::as_str)
+        .filter(|finalizer| !OF_KUBERNETES.contains(finalizer))
+        .collect();
+    if foreign.is_empty() {
+        return Some(Deletion::UnderWay);
+    }
+    Some(Deletion::Held(Refusal {
+        reason: ReadyReason::BeingDeleted,
+        message: format!(
+            "the policy is being deleted since {} and a finalizer holds it ({}): whoever set it has to take it away; until then its CronJobs go on as \
+             they are, and nothing is made or repaired",
+            since.0,
+            foreign.join(", ")
+        ),
+    }))
 }
 
 fn wake(look_again: Option<Timestamp>, retry: Option<Duration>, now: Timestamp) -> Action {
@@ -185,6 +227,7 @@ impl Context {
     /// A policy is gone: nothing about it is kept.
     pub fn forget(&self, key: &PolicyKey) {
         self.index.policy_gone(key);
+        self.writer.forget(key);
         self.work.dropped(key);
         self.backoff.reset(key);
         self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(key);

@@ -5,11 +5,11 @@
 
 use k8s_openapi::{
     api::{
-        batch::v1::{CronJob, Job},
-        core::v1::{ContainerStateTerminated, Pod},
+        batch::v1::{CronJob, Job, JobCondition},
+        core::v1::{ContainerStateTerminated, Pod, PodSpec},
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
-    jiff::Timestamp,
+    jiff::{SignedDuration, Timestamp},
 };
 use mapa_refresh_crds::{
     RunReport,
@@ -18,10 +18,21 @@ use mapa_refresh_crds::{
     report::{ReportError, clean},
 };
 
-use crate::fingerprint::{Fingerprint, RUNNER_CONTAINER, Uid};
+use crate::{
+    clock::{CLOCKS_APART, not_ahead},
+    fingerprint::{Evidence, Fingerprint, RUNNER_CONTAINER, Uid},
+};
 
 /// Longest text that is kept of a pod's or Job's own message, in bytes.
 const MAX_MESSAGE: usize = 256;
+/// Longest that a Job of ours may be active, in seconds: its deadline lies before its next slot, at most 30 minutes later.
+const LONGEST_DEADLINE: i64 = 1_800;
+/// How long after its deadline a Job may take to be told as failed.
+const DEADLINE_GRACE: SignedDuration = SignedDuration::from_secs(60);
+/// A slot is made up for at most one interval later, and an interval is at most 30 minutes.
+const OLDEST_SLOT: SignedDuration = SignedDuration::from_hours(1);
+/// A node's clock that is further ahead than that is no clock.
+const NODE_CLOCK_APART: SignedDuration = SignedDuration::from_hours(24);
 
 /// Namespace and name of a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -62,6 +73,8 @@ pub struct CronJobRecord {
     pub uid_text: Box<str>,
     /// UID of the policy that controls it.
     pub owner: Option<Uid>,
+    /// Whether nothing controls it, so that it may be adopted.
+    pub is_orphan: bool,
     /// The task whose name it has; `None` when its name is not `<policy>-<task>`.
     pub task: Option<TaskName>,
     /// Of its whole spec.
@@ -72,6 +85,8 @@ pub struct CronJobRecord {
     pub resource_version: Box<str>,
     /// Whether it is being deleted.
     pub deleting: bool,
+    /// When it says that it was scheduled last. One that says a moment to come fires nothing before.
+    pub last_schedule: Option<Timestamp>,
 }
 
 /// What is kept of a Job.
@@ -87,14 +102,40 @@ pub struct JobRecord {
     pub created: Timestamp,
     /// The slot for which it was created; `None` for a run by hand.
     pub slot: Option<Timestamp>,
-    /// Whether it is suspended, so that it has no pod by design.
-    pub suspended: bool,
+    /// What keeps it from ending although nothing runs any more; `None` of one that ended or is at work.
+    pub halt: Option<Halt>,
+    /// When we saw it first.
+    pub seen: Timestamp,
+    /// When its deadline began to count.
+    pub started: Timestamp,
+    /// Its deadline, in seconds.
+    pub deadline_seconds: i64,
     /// How it ended; `None` while it runs.
     pub ended: Option<JobEnd>,
     /// When we first saw that it had ended or was gone.
     pub settled_at: Option<Timestamp>,
     /// Whether it is gone from the API. It is kept until it is counted.
     pub deleted: bool,
+}
+
+/// Why a Job may never end, and since when that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Halt {
+    /// Why.
+    pub why: Halted,
+    /// When we saw it first.
+    pub since: Timestamp,
+}
+
+/// What a Job that does not end waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Halted {
+    /// It is suspended, by hand or by a queue: it has no pod by design.
+    Suspended,
+    /// It has failed, and waits for its pods to end: those of a node that is gone do not.
+    Failing,
+    /// It is being deleted, and a finalizer holds it.
+    Deleting,
 }
 
 /// How a Job ended.
@@ -120,7 +161,7 @@ pub struct PodRecord {
     /// UID of the Job that controls it.
     pub owner: Option<Uid>,
     /// Of what decides whether its report is evidence.
-    pub evidence: Option<Fingerprint>,
+    pub evidence: Evidence,
     /// What keeps it from running, or from ending.
     pub trouble: Option<Trouble>,
     /// How the runner ended; `None` while it has not.
@@ -146,8 +187,24 @@ pub struct PodEnd {
     /// Its exit code.
     pub exit_code: i32,
     /// What it reported.
-    pub report: Result<Box<RunReport>, Box<str>>,
+    pub report: Result<Box<RunReport>, NoReport>,
 }
+
+/// Why a container that ended left no report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoReport {
+    /// A code such as [`REPORT_MISSING`].
+    pub code: &'static str,
+    /// What is known, and what to do.
+    pub message: Box<str>,
+}
+
+/// Code of a run that left no report.
+pub const REPORT_MISSING: &str = "ReportMissing";
+/// Code of a run whose report cannot be read.
+pub const REPORT_MALFORMED: &str = "ReportMalformed";
+/// Code of a run whose program is not of the node's architecture.
+pub const EXEC_FORMAT_ERROR: &str = "ExecFormatError";
 
 /// The controller among `owners`, if it is of `kind` in the API group of `api_version`.
 fn controller_uid(owners: Option<&Vec<OwnerReference>>, group: &str, kind: &str) -> Option<Uid> {
@@ -190,55 +247,131 @@ impl CronJobRecord {
             uid: Uid::parse(uid),
             uid_text: uid.into(),
             owner: controller_uid(meta.owner_references.as_ref(), labels::GROUP, "MapaRefreshPolicy"),
+            is_orphan: !meta
+                .owner_references
+                .iter()
+                .flatten()
+                .any(|owner| owner.controller == Some(true)),
             task,
             fingerprint: cron_job.spec.as_ref().and_then(Fingerprint::of_cron_job),
             labels_intact,
             resource_version: meta.resource_version.as_deref().unwrap_or_default().into(),
             deleting: meta.deletion_timestamp.is_some(),
+            last_schedule: cron_job
+                .status
+                .as_ref()
+                .and_then(|status| status.last_schedule_time.as_ref())
+                .map(|time| time.0),
         })
     }
 }
 
 impl JobRecord {
-    /// Reads a Job; `None` when it has no UID.
+    /// Reads a Job, seen at `now`; `None` when it has no UID.
+    ///
+    /// Its status and annotations are written by others: a time that they tell counts only where it can be true.
     #[must_use]
     pub fn read(job: &Job, now: Timestamp) -> Option<Self> {
         let meta = &job.metadata;
-        let conditions = job
-            .status
+        let created = meta
+            .creation_timestamp
             .as_ref()
-            .and_then(|status| status.conditions.as_deref())
-            .unwrap_or_default();
-        let ended = conditions
-            .iter()
-            .find(|condition| condition.status == "True" && matches!(condition.type_.as_str(), "Complete" | "Failed"))
-            .map(|condition| {
-                let completed = job.status.as_ref().and_then(|status| status.completion_time.as_ref());
-                let changed = condition.last_transition_time.as_ref();
-                JobEnd {
-                    complete: condition.type_ == "Complete",
-                    at: completed.or(changed).map_or(now, |time| time.0),
-                    reason: shortened(condition.reason.as_deref()),
-                    message: shortened(condition.message.as_deref()),
-                }
-            });
-        let slot = meta
-            .annotations
-            .as_ref()
-            .and_then(|annotations| annotations.get(labels::SCHEDULED_TIMESTAMP))
-            .and_then(|slot| slot.parse().ok());
+            .map_or(now, |time| not_ahead(time.0, now));
+        let ended = end_of(job, created, now);
         Some(Self {
             uid: Uid::parse(meta.uid.as_deref()?),
             name: meta.name.as_deref().unwrap_or_default().into(),
             owner: controller_uid(meta.owner_references.as_ref(), "batch", "CronJob"),
-            created: meta.creation_timestamp.as_ref().map_or(now, |time| time.0),
-            slot,
-            suspended: job.spec.as_ref().and_then(|spec| spec.suspend).unwrap_or(false),
+            created,
+            slot: slot_of(job, created),
+            halt: halted(job)
+                .filter(|_| ended.is_none())
+                .map(|why| Halt { why, since: now }),
+            seen: now,
+            started: started(job, created, now),
+            deadline_seconds: deadline_seconds(job),
             settled_at: ended.is_some().then_some(now),
             ended,
             deleted: false,
         })
     }
+
+    /// Until when it can be expected to end by itself, by its deadline; whether it does depends on others. By the operator's clock: where that
+    /// of the API server is behind, the deadline counts from when we saw the Job.
+    #[must_use]
+    pub fn expected_until(&self) -> Timestamp {
+        let latest = self.started.checked_add(CLOCKS_APART).unwrap_or(self.started);
+        let began = self.started.max(self.seen.min(latest));
+        began
+            .checked_add(SignedDuration::from_secs(self.deadline_seconds) + DEADLINE_GRACE)
+            .unwrap_or(began)
+    }
+}
+
+/// The condition `type_` of `job`, if it is true.
+fn condition_of<'a>(job: &'a Job, type_: &str) -> Option<&'a JobCondition> {
+    let conditions = job.status.as_ref()?.conditions.as_ref()?;
+    conditions
+        .iter()
+        .find(|condition| condition.type_ == type_ && condition.status == "True")
+}
+
+fn end_of(job: &Job, created: Timestamp, now: Timestamp) -> Option<JobEnd> {
+    let (complete, condition) = match (condition_of(job, "Complete"), condition_of(job, "Failed")) {
+        (Some(condition), _) => (true, condition),
+        (None, Some(condition)) => (false, condition),
+        (None, None) => return None,
+    };
+    let completed = job.status.as_ref().and_then(|status| status.completion_time.as_ref());
+    let at = completed
+        .or(condition.last_transition_time.as_ref())
+        .map_or(now, |time| time.0);
+    Some(JobEnd {
+        complete,
+        at: not_ahead(at, now).max(created),
+        reason: shortened(condition.reason.as_deref()),
+        message: shortened(condition.message.as_deref()),
+    })
+}
+
+fn halted(job: &Job) -> Option<Halted> {
+    if job.metadata.deletion_timestamp.is_some() {
+        return Some(Halted::Deleting);
+    }
+    if condition_of(job, "FailureTarget").is_some() {
+        return Some(Halted::Failing);
+    }
+    let is_suspended = job.spec.as_ref().and_then(|spec| spec.suspend).unwrap_or(false);
+    is_suspended.then_some(Halted::Suspended)
+}
+
+/// The slot for which `job`, created at `created`, says to be. It is an annotation, which anybody may write who may create Jobs.
+fn slot_of(job: &Job, created: Timestamp) -> Option<Timestamp> {
+    let slot: Timestamp = job
+        .metadata
+        .annotations
+        .as_ref()?
+        .get(labels::SCHEDULED_TIMESTAMP)?
+        .parse()
+        .ok()?;
+    let late = created.duration_since(slot);
+    (-CLOCKS_APART..=OLDEST_SLOT).contains(&late).then_some(slot)
+}
+
+/// A Job's deadline counts from its start, which is told anew after a suspension.
+fn started(job: &Job, created: Timestamp, now: Timestamp) -> Timestamp {
+    let started = job.status.as_ref().and_then(|status| status.start_time.as_ref());
+    started
+        .map(|time| time.0)
+        .filter(|started| (created..=now).contains(started))
+        .unwrap_or(created)
+}
+
+fn deadline_seconds(job: &Job) -> i64 {
+    let deadline = job.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
+    deadline
+        .filter(|deadline| (0..=LONGEST_DEADLINE).contains(deadline))
+        .unwrap_or(LONGEST_DEADLINE)
 }
 
 impl PodRecord {
@@ -251,7 +384,7 @@ impl PodRecord {
             uid: Uid::parse(uid),
             uid_text: uid.into(),
             owner: controller_uid(meta.owner_references.as_ref(), "batch", "Job"),
-            evidence: pod.spec.as_ref().and_then(Fingerprint::of_evidence),
+            evidence: Evidence::of(pod.spec.as_ref().unwrap_or(&PodSpec::default())),
             trouble: trouble(pod),
             ended: terminated(pod).map(|state| end(state, now)),
         })
@@ -272,21 +405,56 @@ fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
 fn end(state: &ContainerStateTerminated, now: Timestamp) -> PodEnd {
     let message = state.message.as_deref().unwrap_or_default();
     PodEnd {
-        finished_at: state.finished_at.as_ref().map_or(now, |time| time.0),
+        finished_at: state
+            .finished_at
+            .as_ref()
+            .map_or(now, |time| time.0.min(now.checked_add(NODE_CLOCK_APART).unwrap_or(now))),
         first_seen: now,
         exit_code: state.exit_code,
-        report: RunReport::decode(message).map(Box::new).map_err(|error| {
-            let mut text = match error {
-                ReportError::Missing => "the runner left no report in its termination message".to_owned(),
-                other => other.to_string(),
-            };
-            clean(&mut text, MAX_MESSAGE);
-            text.into()
-        }),
+        report: RunReport::decode(message)
+            .map(Box::new)
+            .map_err(|error| no_report(state.exit_code, message, &error)),
     }
 }
 
-/// What a person would read off `kubectl describe pod`, most telling first.
+/// Where the runner wrote nothing, Kubernetes leaves the end of its log as the message (`FallbackToLogsOnError`).
+fn no_report(exit_code: i32, message: &str, error: &ReportError) -> NoReport {
+    let last_line = message.lines().map(str::trim).rfind(|line| !line.is_empty());
+    let (code, mut text) = match last_line {
+        // By runc and crun alike; the program never ran.
+        Some(line) if message.contains("exec format error") => (
+            EXEC_FORMAT_ERROR,
+            format!(
+                "the image is not built for the architecture of the node: let runs go only to nodes that it is built for, by the operator's \
+                 runner.nodeSelector with kubernetes.io/arch, or build it for this one ({line})"
+            ),
+        ),
+        None => (
+            REPORT_MISSING,
+            format!(
+                "the runner's container ended with exit code {exit_code} and left no report in its termination message"
+            ),
+        ),
+        Some(line) if exit_code != 0 && !message.starts_with("{\"version\"") => (
+            REPORT_MISSING,
+            format!(
+                "the runner's container ended with exit code {exit_code} and left no report; its log ends with: {line}"
+            ),
+        ),
+        Some(_) => (
+            REPORT_MALFORMED,
+            format!("the runner's container ended with exit code {exit_code} and {error}"),
+        ),
+    };
+    clean(&mut text, MAX_MESSAGE);
+    NoReport {
+        code,
+        message: text.into(),
+    }
+}
+
+/// What a person would read off `kubectl describe pod`, most telling first. Kubernetes' own reasons are told as they are: there are more of
+/// them with every version.
 fn trouble(pod: &Pod) -> Option<Trouble> {
     let status = pod.status.as_ref()?;
     let condition = |type_: &str| {
@@ -303,9 +471,8 @@ fn trouble(pod: &Pod) -> Option<Trouble> {
         })
     };
 
-    if let Some(reason @ ("Evicted" | "NodeLost" | "NodeShutdown" | "Terminated" | "UnexpectedAdmissionError")) =
-        status.reason.as_deref()
-    {
+    // Of the kubelet or of a controller, about the pod as a whole: Evicted, NodeLost, OutOfcpu, UnexpectedAdmissionError …
+    if let Some(reason) = status.reason.as_deref().filter(|reason| !reason.is_empty()) {
         return trouble(reason, status.message.as_deref());
     }
     if let Some(disruption) = condition("DisruptionTarget").filter(|condition| condition.status == "True") {
@@ -320,27 +487,31 @@ fn trouble(pod: &Pod) -> Option<Trouble> {
     for container in status.container_statuses.iter().flatten() {
         let Some(state) = &container.state else { continue };
         if let Some(terminated) = &state.terminated {
-            if terminated.reason.as_deref() == Some("OOMKilled") {
-                return trouble("OOMKilled", Some("the container used more memory than its limit"));
-            }
-            if let Some(reason @ ("ContainerCannotRun" | "StartError")) = terminated.reason.as_deref() {
-                return trouble(reason, terminated.message.as_deref());
+            match terminated.reason.as_deref() {
+                Some("OOMKilled") => {
+                    return trouble("OOMKilled", Some("the container used more memory than its limit"));
+                }
+                // The program's own end, which its report tells.
+                None | Some("" | "Completed" | "Error") => {}
+                // It never began, or the kubelet lost it: ContainerCannotRun, StartError, ContainerStatusUnknown …
+                Some(reason) => return trouble(reason, terminated.message.as_deref()),
             }
         }
         if let Some(waiting) = &state.waiting {
             match waiting.reason.as_deref() {
-                Some("ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName") => {
+                None | Some("" | "ContainerCreating" | "PodInitializing") => {}
+                Some(
+                    "ErrImagePull"
+                    | "ImagePullBackOff"
+                    | "ErrImageNeverPull"
+                    | "InvalidImageName"
+                    | "ImageInspectError"
+                    | "RegistryUnavailable"
+                    | "SignatureValidationFailed",
+                ) => {
                     return trouble("ImagePullBackOff", waiting.message.as_deref());
                 }
-                Some(
-                    reason @ ("CreateContainerConfigError"
-                    | "CreateContainerError"
-                    | "RunContainerError"
-                    | "CrashLoopBackOff"),
-                ) => {
-                    return trouble(reason, waiting.message.as_deref());
-                }
-                _ => {}
+                Some(reason) => return trouble(reason, waiting.message.as_deref()),
             }
         }
     }
@@ -427,19 +598,91 @@ mod tests {
         for message in [
             "",
             "not json",
+            "exec /job-runner: exec format error",
             "{\"version\":1}",
             &"[".repeat(4_000),
             &"x".repeat(5_000),
             "\u{fffd}\u{0}\u{1b}[31m",
         ] {
-            let end = pod(ended(0, "Completed", message)).ended.unwrap();
-            assert_eq!(end.exit_code, 0);
-            let reason = end.report.unwrap_err();
-            assert!(
-                !reason.is_empty() && reason.len() <= MAX_MESSAGE && !reason.chars().any(char::is_control),
-                "{reason:?}"
-            );
+            for exit_code in [0, 1, 255] {
+                let end = pod(ended(exit_code, "Completed", message)).ended.unwrap();
+                assert_eq!(end.exit_code, exit_code);
+                let reason = end.report.unwrap_err().message;
+                assert!(
+                    !reason.is_empty() && reason.len() <= MAX_MESSAGE && !reason.chars().any(char::is_control),
+                    "{reason:?}"
+                );
+            }
         }
+    }
+
+    #[test]
+    fn f19_kubernetes_own_reason_comes_first_and_a_foreign_architecture_is_named() {
+        let lost = "The container could not be located when the pod was terminated";
+        assert_eq!(
+            code(ended(137, "ContainerStatusUnknown", lost)),
+            "ContainerStatusUnknown"
+        );
+        assert_eq!(code(ended(128, "StartError", "exec: no such file")), "StartError");
+        assert_eq!(
+            code(
+                serde_json::json!({ "phase": "Failed", "reason": "OutOfcpu", "message": "Node didn't have enough resource" })
+            ),
+            "OutOfcpu"
+        );
+        assert_eq!(code(waiting("SomethingNew")), "SomethingNew");
+        assert_eq!(code(waiting("PodInitializing")), "");
+        let no_report = |exit_code, message| {
+            pod(ended(exit_code, "Error", message))
+                .ended
+                .unwrap()
+                .report
+                .unwrap_err()
+        };
+        let foreign = no_report(255, "exec /job-runner: exec format error\n");
+        assert_eq!(foreign.code, EXEC_FORMAT_ERROR);
+        assert!(foreign.message.contains("kubernetes.io/arch"), "{foreign:?}");
+        let panicked = no_report(101, "{\"level\":\"INFO\"}\nthread 'main' panicked at src/main.rs:1\n");
+        assert_eq!(panicked.code, REPORT_MISSING);
+        assert!(panicked.message.contains("thread 'main' panicked"), "{panicked:?}");
+        assert_eq!(no_report(2, "{\"version\":9}").code, REPORT_MALFORMED);
+    }
+
+    #[test]
+    fn times_that_others_write_are_bounded_where_they_enter() {
+        let job = |slot: &str, ended: &str| {
+            let job = serde_json::json!({
+                "metadata": {
+                    "uid": "1", "creationTimestamp": "2026-11-23T09:58:00Z",
+                    "annotations": { labels::SCHEDULED_TIMESTAMP: slot },
+                },
+                "spec": { "activeDeadlineSeconds": 9_000_000_000_000_i64, "template": {} },
+                "status": {
+                    "startTime": ended,
+                    "conditions": [{ "type": "Complete", "status": "True", "lastTransitionTime": ended }],
+                },
+            });
+            JobRecord::read(&serde_json::from_value(job).unwrap(), now()).unwrap()
+        };
+        let honest = job("2026-11-23T09:58:00Z", "2026-11-23T09:59:00Z");
+        assert_eq!(honest.slot, Some("2026-11-23T09:58:00Z".parse().unwrap()));
+        assert_eq!(honest.ended.as_ref().unwrap().at, "2026-11-23T09:59:00Z".parse().unwrap());
+        assert_eq!(honest.expected_until(), "2026-11-23T10:31:00Z".parse().unwrap());
+        for moment in ["2200-01-01T00:00:00Z", "9999-01-01T00:00:00Z", "1970-01-01T00:00:00Z"] {
+            let forged = job(moment, moment);
+            assert_eq!(forged.slot, None, "{moment}");
+            let at = forged.ended.as_ref().unwrap().at;
+            assert!(forged.created <= at && at <= now(), "{moment}: {at}");
+            assert!(forged.expected_until() <= "2026-11-23T10:31:00Z".parse().unwrap());
+        }
+        let ended = pod(serde_json::json!({ "containerStatuses": [{
+            "name": "job-runner", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": { "terminated": { "exitCode": 0, "finishedAt": "2200-01-01T00:00:00Z" } },
+        }] }));
+        assert_eq!(
+            ended.ended.unwrap().finished_at,
+            "2026-11-24T10:00:00Z".parse().unwrap()
+        );
     }
 
     #[test]

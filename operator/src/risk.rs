@@ -8,24 +8,27 @@ use mapa_refresh_crds::{
 };
 
 use crate::{
+    apply::Problem,
     conditions::Verdict,
     forecast::{Forecast, Outlook, after},
-    records::Trouble,
+    outcome::UNTRUSTED_POD,
+    records::{EXEC_FORMAT_ERROR, Trouble},
 };
 
 /// Failed runs in a row that are a risk however many more would be survived.
 const MANY_FAILURES: u32 = 3;
 
-/// `AtRisk` of a policy with `outlook`, whose data is young enough until `compliant_until` (`None` before the first publication); `trouble` is what keeps
-/// a pod from starting, `rescue` the last runs that were started to keep a deadline.
+/// `AtRisk` of a policy with `outlook`, whose data is young enough until `compliant_until` (`None` before the first publication); `blocked` is what
+/// keeps a CronJob from being there, `trouble` what keeps a pod from starting, `rescue` the last runs that were started to keep a deadline.
 #[must_use]
 pub fn verdict(
     outlook: Outlook<'_>,
     compliant_until: Option<Timestamp>,
+    blocked: Option<&Problem>,
     trouble: Option<&Trouble>,
     rescue: Option<&ExtraRuns>,
 ) -> Verdict {
-    let (reason, message) = first_that_applies(outlook, compliant_until, trouble).unwrap_or((
+    let (reason, message) = first_that_applies(outlook, compliant_until, blocked, trouble).unwrap_or((
         AtRiskReason::OnSchedule,
         "the next run, at the duration that was observed, ends within the limit".to_owned(),
     ));
@@ -56,6 +59,7 @@ pub fn not_carried_out() -> Verdict {
 fn first_that_applies(
     outlook: Outlook<'_>,
     compliant_until: Option<Timestamp>,
+    blocked: Option<&Problem>,
     trouble: Option<&Trouble>,
 ) -> Option<(AtRiskReason, String)> {
     let Outlook {
@@ -73,6 +77,15 @@ fn first_that_applies(
         return Some((
             AtRiskReason::SuspendedByPolicy,
             format!("{until}, and the policy is suspended: set spec.suspend to false in time"),
+        ));
+    }
+    if let Some(Problem { task, refusal }) = blocked {
+        return Some((
+            AtRiskReason::NotCarriedOut,
+            format!(
+                "{until}; {task} does not run as the policy asks until somebody acts: {}",
+                refusal.message
+            ),
         ));
     }
     if let Some(trouble) = trouble {
@@ -171,9 +184,12 @@ fn first_that_applies(
 /// The last run failed for something that does not pass by itself.
 fn needs_a_person(task: &TaskStatus) -> bool {
     let doubts = [code::IMPLAUSIBLE_RESULT, code::VIEW_TOO_OLD];
-    task.last_error
-        .as_ref()
-        .is_some_and(|error| error.class != FaultClass::Transient && !doubts.contains(&error.code.as_str()))
+    // Every pod will be of the same kind.
+    let certain = [UNTRUSTED_POD, EXEC_FORMAT_ERROR];
+    task.last_error.as_ref().is_some_and(|error| {
+        let code = error.code.as_str();
+        certain.contains(&code) || (error.class != FaultClass::Transient && !doubts.contains(&code))
+    })
 }
 
 fn error_of(task: &TaskStatus) -> String {

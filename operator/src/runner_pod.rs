@@ -207,7 +207,8 @@ fn container(
             ..SecurityContext::default()
         }),
         termination_message_path: Some(env::TERMINATION_MESSAGE_PATH.to_owned()),
-        termination_message_policy: Some("File".to_owned()),
+        // Of a program that could not write its report, the end of its log is told.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     }
 }

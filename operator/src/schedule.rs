@@ -117,6 +117,12 @@ impl Schedule {
             .unwrap_or(MINUTES_PER_HOUR)
     }
 
+    /// Whether `moment` is one of the slots.
+    #[must_use]
+    pub fn has_slot_at(self, moment: Timestamp) -> bool {
+        self.last_until(moment) == moment
+    }
+
     /// Last slot at or before `moment`.
     #[must_use]
     pub fn last_until(self, moment: Timestamp) -> Timestamp {

@@ -16,11 +16,12 @@ use mapa_refresh_crds::{
     policy::TaskName,
     report::{FaultClass, Publication, Publications, clean, code},
     rows,
-    status::{ConditionType, ExtraRuns, MAX_ACCEPTED_TEMPLATES, MAX_COUNTED_RUNS, MAX_STATUS, TaskStatus},
+    status::{ConditionType, ExtraRuns, MAX_ACCEPTED_TEMPLATES, MAX_COUNTED_RUNS, MAX_STATUS, ReadyReason, TaskStatus},
 };
 
 use crate::{
     account::{self, Rules, Settle},
+    apply::{Applied, Problem},
     compliance,
     conditions::{self, MAX_MESSAGE, whole_seconds},
     desired::DesiredCronJob,
@@ -33,8 +34,11 @@ use crate::{
     pace,
     records::Trouble,
     risk,
+    schedule::Schedule,
     validate::{Credentials, Plan, Refusal, max_data_age},
 };
+
+mod bounds;
 
 /// Runs in a row with rejected credentials after which only one run an hour may try again.
 const REJECTIONS: i32 = 2;
@@ -56,12 +60,14 @@ pub struct Facts<'a> {
     pub plan: Result<&'a Plan, &'a Refusal>,
     /// The CronJobs that the plan asks for.
     pub desired: &'a [DesiredCronJob],
-    /// What could not be done about them.
-    pub problems: &'a [Refusal],
+    /// What could not be done about them, and what was borne.
+    pub applied: &'a Applied,
     /// The policy's runs.
     pub runs: &'a [Run],
     /// Jobs that name the policy and are no run of it now.
     pub other_jobs: &'a [Uid],
+    /// Jobs beside the schedule that were to be created just now: what `runs` does not have of them was refused.
+    pub attempted: &'a [WantedJob],
     /// The time.
     pub now: Timestamp,
 }
@@ -113,12 +119,14 @@ pub fn fold(facts: Facts<'_>) -> Folded {
         previous,
         plan,
         desired,
-        problems: _,
+        applied: _,
         runs: _,
         other_jobs: _,
+        attempted: _,
         now,
     } = facts;
     let mut status = previous.clone();
+    bounds::forget_impossible(&mut status, now);
     let generation = policy.metadata.generation;
     let spec_changed = status.observed_generation != generation;
     if spec_changed {
@@ -166,11 +174,7 @@ pub fn fold(facts: Facts<'_>) -> Folded {
 /// Counts the runs of every task and takes what they prove.
 fn count_all(facts: Facts<'_>, status: &mut MapaRefreshPolicyStatus, rules: Rules) -> Seen {
     let Facts {
-        policy,
-        runs,
-        other_jobs,
-        now,
-        ..
+        policy, plan, desired, ..
     } = facts;
     let target = Target {
         name: status.target.clone().unwrap_or_default(),
@@ -184,11 +188,17 @@ fn count_all(facts: Facts<'_>, status: &mut MapaRefreshPolicyStatus, rules: Rule
     let mut all = Seen::default();
     for task in &mut status.tasks {
         let templates = task.accepted_templates.clone();
+        let wanted = desired.iter().find(|cron_job| cron_job.task.name == task.name);
         let trust = Trust {
             policy_uid: policy.metadata.uid.as_deref().unwrap_or_default(),
+            template: wanted.and_then(|cron_job| cron_job.evidence.as_ref()),
             templates: &templates,
         };
-        count_runs(task, runs, other_jobs, trust, &target, now, &mut all);
+        let schedule = plan
+            .ok()
+            .and_then(|plan| plan.task(task.name))
+            .map(|task| task.schedule);
+        count_runs(task, facts, trust, &target, schedule, &mut all);
         if !target.judged.contains(&task.name) {
             task.publications = Publications::default();
         }
@@ -214,7 +224,7 @@ fn judge(
     let Facts {
         policy,
         plan,
-        problems,
+        applied,
         runs,
         now,
         ..
@@ -230,7 +240,7 @@ fn judge(
     {
         look_again.push(until.0 + Duration::from_millis(1));
     }
-    let ready = conditions::ready(plan, problems, &status.tasks, seen.trouble.as_ref());
+    let ready = conditions::ready(plan, applied, &status.tasks, seen.trouble.as_ref());
     let generation = policy.metadata.generation;
     let Ok(plan) = plan else {
         let verdicts = [
@@ -248,7 +258,14 @@ fn judge(
     let feasible = feasibility::feasibility(plan, &status.tasks, &status.recent_start_seconds);
     status.worst_case_data_age_seconds = Some(i64::from(feasible.worst.total()));
     conditions::set(&mut status.conditions, [ready, compliant, suspended], generation, now);
-    let slots: Vec<(TaskName, Timestamp)> = runs.iter().filter_map(|run| Some((run.task, run.job.slot?))).collect();
+    let slot_of = |run: &Run| {
+        let task = status.tasks.iter().find(|task| task.name == run.task)?;
+        Some((
+            run.task,
+            slot(run, task, plan.task(run.task).map(|task| task.schedule))?,
+        ))
+    };
+    let slots: Vec<(TaskName, Timestamp)> = runs.iter().filter_map(slot_of).collect();
     let (tasks, starts) = (status.tasks.clone(), status.recent_start_seconds.clone());
     let forecast = Forecast {
         plan,
@@ -281,13 +298,30 @@ fn judge(
         missed,
     };
     let jobs = start_extra_runs(facts, outlook, status, seen, look_again);
+    let matters = |task: TaskName| task.is_data_task() || documents.contains(&task);
+    let mut problems = applied.problems.iter();
+    let blocked = problems.find(|problem| keeps_from_running(problem) && matters(problem.task));
     let compliant_until = status.compliant_until.as_ref().map(|until| until.0);
     let verdicts = [
-        risk::verdict(outlook, compliant_until, seen.trouble.as_ref(), status.rescue.as_ref()),
+        risk::verdict(
+            outlook,
+            compliant_until,
+            blocked,
+            seen.trouble.as_ref(),
+            status.rescue.as_ref(),
+        ),
         feasibility::verdict(plan, &feasible),
     ];
     conditions::set(&mut status.conditions, verdicts, generation, now);
     jobs
+}
+
+/// Whether a task has no CronJob of ours, or not as the policy asks, and gets none until somebody acts.
+fn keeps_from_running(problem: &Problem) -> bool {
+    matches!(
+        problem.refusal.reason,
+        ReadyReason::CronJobConflict | ReadyReason::CronJobRejected | ReadyReason::CronJobNeverFires
+    )
 }
 
 /// Brings requested and rescuing runs forward, and begins them where there is a reason.
@@ -302,6 +336,7 @@ fn start_extra_runs(
         policy,
         previous,
         runs,
+        attempted,
         now,
         ..
     } = facts;
@@ -319,7 +354,7 @@ fn start_extra_runs(
     let advance = |extra: &mut Option<ExtraRuns>| {
         extra.as_mut().map_or_else(Vec::new, |extra| {
             let cron_job = |task| cron_job_name(policy_name, task);
-            extra_runs::advance(extra, cron_job, runs, &seen.active, &counted, now)
+            extra_runs::advance(extra, cron_job, runs, &seen.active, &counted, attempted, now)
         })
     };
     let mut jobs = advance(&mut status.request);
@@ -337,14 +372,19 @@ fn start_extra_runs(
         .as_ref()
         .and_then(|annotations| annotations.get(REQUESTED_AT))
         .map(|token| extra_runs::token_as_kept(token));
-    let is_free = status
-        .request
-        .as_ref()
-        .is_none_or(|request| request.finished_at.is_some());
-    if let Some(token) = token.filter(|token| is_free && status.last_handled_request.as_ref() != Some(token)) {
-        status.request = Some(extra_runs::request(&token, outlook.forecast.plan, now));
-        status.last_handled_request = Some(token);
-        jobs.extend(advance(&mut status.request));
+    let is_over = |request: &Option<ExtraRuns>| request.as_ref().is_none_or(|request| request.finished_at.is_some());
+    if let Some(token) =
+        token.filter(|token| is_over(&status.request) && status.last_handled_request.as_ref() != Some(token))
+    {
+        // How the request before came to its end is written first: somebody waits for it.
+        if is_over(&previous.request) {
+            let plan = outlook.forecast.plan;
+            status.request = Some(extra_runs::request(&token, previous.request.as_ref(), plan, now));
+            status.last_handled_request = Some(token);
+            jobs.extend(advance(&mut status.request));
+        } else {
+            look_again.push(now + Duration::from_secs(1));
+        }
     }
     match extra_runs::rescue(outlook, previous, status) {
         Rescue::No => {}
@@ -553,7 +593,7 @@ fn planned_tasks(
             let template = desired
                 .iter()
                 .find(|cron_job| cron_job.task.name == planned.name)
-                .and_then(|cron_job| cron_job.evidence);
+                .and_then(|cron_job| cron_job.evidence.as_ref()?.whole);
             if let Some(template) = template.map(|template| template.to_string())
                 && task.accepted_templates.first() != Some(&template)
             {
@@ -594,13 +634,15 @@ struct Seen {
 
 fn count_runs(
     task: &mut TaskStatus,
-    runs: &[Run],
-    other_jobs: &[Uid],
+    facts: Facts<'_>,
     trust: Trust<'_>,
     target: &Target,
-    now: Timestamp,
+    schedule: Option<Schedule>,
     seen: &mut Seen,
 ) {
+    let Facts {
+        runs, other_jobs, now, ..
+    } = facts;
     let mut ended: Vec<(&Run, Option<Outcome>)> = Vec::new();
     for run in runs.iter().filter(|run| run.task == task.name) {
         if is_counted(task, run) {
@@ -618,6 +660,14 @@ fn count_runs(
                 seen.look_again.extend(look_again);
                 seen.active.push(active);
             }
+            Progress::GivenUp { trouble } => {
+                // What a later run has shown to be over is no trouble any more, though the Job may stay for ever.
+                let is_news = |_: &Trouble| {
+                    let success = task.last_success_time.as_ref();
+                    success.is_none_or(|success| success.0 < run.job.created)
+                };
+                seen.trouble = seen.trouble.take().or(trouble.filter(is_news));
+            }
             Progress::AwaitingEvidence { until } => {
                 seen.look_again.push(until);
                 seen.active.push(active);
@@ -629,7 +679,7 @@ fn count_runs(
     for (run, outcome) in &ended {
         seen.counted.push(run.job.uid);
         if let Some(outcome) = outcome {
-            count(task, run, outcome, target);
+            count(task, slot(run, task, schedule), outcome, target);
             seen.starts.extend(around(run, outcome));
             seen.found.extend(outcome.published.clone());
             seen.finished.push(FinishedRun::of(task.name, outcome));
@@ -638,6 +688,14 @@ fn count_runs(
         }
     }
     remember(task, &ended, other_jobs);
+}
+
+/// The slot of `run`, if its task has such a slot: by the `schedule` that holds now, or before that held.
+fn slot(run: &Run, task: &TaskStatus, schedule: Option<Schedule>) -> Option<Timestamp> {
+    run.job.slot.filter(|slot| {
+        schedule.is_none_or(|schedule| schedule.has_slot_at(*slot))
+            || task.schedule_since.as_ref().is_none_or(|since| *slot <= since.0)
+    })
 }
 
 fn is_counted(task: &TaskStatus, run: &Run) -> bool {
@@ -685,8 +743,8 @@ fn remember(task: &mut TaskStatus, ended: &[(&Run, Option<Outcome>)], other_jobs
     task.counted_runs = known;
 }
 
-/// Counts one run that ended, and takes what it proves.
-pub(crate) fn count(task: &mut TaskStatus, run: &Run, outcome: &Outcome, target: &Target) {
+/// Counts one run that ended, for `slot` if for any, and takes what it proves.
+pub(crate) fn count(task: &mut TaskStatus, slot: Option<Timestamp>, outcome: &Outcome, target: &Target) {
     let latest = task
         .last_success_time
         .iter()
@@ -699,7 +757,7 @@ pub(crate) fn count(task: &mut TaskStatus, run: &Run, outcome: &Outcome, target:
 
     task.total_runs = task.total_runs.saturating_add(1);
     task.total_retries = task.total_retries.saturating_add(i64::from(retries));
-    if let Some(slot) = run.job.slot {
+    if let Some(slot) = slot {
         raise(&mut task.last_schedule_time, slot);
     }
     if is_latest {

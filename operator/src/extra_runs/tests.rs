@@ -24,7 +24,10 @@ fn job(task: TaskName, id: &str) -> Run {
             owner: None,
             created: at(0),
             slot: None,
-            suspended: false,
+            halt: None,
+            seen: at(0),
+            started: at(0),
+            deadline_seconds: 540,
             ended: None,
             settled_at: None,
             deleted: false,
@@ -49,6 +52,18 @@ impl Scene {
 
     /// Which tasks are to be created; `ended` ended just now.
     fn advance(&mut self, ended: &[(TaskName, bool)]) -> Vec<TaskName> {
+        self.advance_at(9, ended, &[])
+    }
+
+    /// The same at `second`; Jobs of `attempted` could not be created.
+    fn advance_at(&mut self, second: i64, ended: &[(TaskName, bool)], attempted: &[TaskName]) -> Vec<TaskName> {
+        let attempted: Vec<WantedJob> = attempted
+            .iter()
+            .map(|task| WantedJob {
+                task: *task,
+                id: "r30000000".into(),
+            })
+            .collect();
         let names: Vec<String> = ended
             .iter()
             .map(|(task, _)| format!("roraima-{task}-r30000000"))
@@ -72,7 +87,15 @@ impl Scene {
                 job: run.job.name.clone(),
             })
             .collect();
-        let wanted = advance(&mut self.extra, cron_job, &self.jobs, &active, &counted, at(9));
+        let wanted = advance(
+            &mut self.extra,
+            cron_job,
+            &self.jobs,
+            &active,
+            &counted,
+            &attempted,
+            at(second),
+        );
         wanted.into_iter().map(|job| job.task).collect()
     }
 
@@ -127,6 +150,41 @@ fn f20_a_job_that_was_deleted_while_nobody_looked_is_a_failure_and_is_not_create
 }
 
 #[test]
+fn promise_5_a_job_that_cannot_be_created_ends_the_chain_after_a_minute_of_trying() {
+    let mut scene = Scene::new(&[VIEW, MAP]);
+    assert_eq!(scene.advance_at(0, &[], &[]), [VIEW]);
+    assert_eq!(scene.advance_at(59, &[], &[VIEW]), [VIEW]);
+    // The operator was down for an hour: it tries once more before it gives up.
+    assert_eq!(scene.advance_at(3_600, &[], &[]), [VIEW]);
+    assert_eq!(scene.advance_at(3_600, &[], &[VIEW]), []);
+    assert!(scene.extra.finished_at.is_some() && scene.extra.failed);
+
+    let mut scene = Scene::new(&[MAP, STATISTICS]);
+    scene.advance_at(0, &[], &[]);
+    scene.create(MAP);
+    // The map runs: nothing is in a hurry.
+    assert_eq!(scene.advance_at(100, &[], &[STATISTICS]), [STATISTICS]);
+    assert_eq!(scene.advance_at(300, &[(MAP, true)], &[STATISTICS]), [STATISTICS]);
+    assert_eq!(scene.advance_at(359, &[(MAP, true)], &[STATISTICS]), [STATISTICS]);
+    assert_eq!(scene.advance_at(360, &[(MAP, true)], &[STATISTICS]), []);
+    assert!(scene.extra.failed);
+}
+
+#[test]
+fn promise_7_the_same_words_asked_for_again_are_another_request() {
+    let plan = crate::desired::tests::plan_of(&crate::desired::tests::policy(serde_json::json!({})));
+    let mut ids = std::collections::BTreeSet::new();
+    let mut before: Option<ExtraRuns> = None;
+    for (nth, token) in ["a", "b", "a", "b", "a", "a"].into_iter().enumerate() {
+        let asked = request(token, before.as_ref(), &plan, at(i64::try_from(nth).unwrap() * 60));
+        // Another operator, or this one after a crash, means the same.
+        assert_eq!(request(token, before.as_ref(), &plan, at(9_999)).id, asked.id);
+        assert!(ids.insert(asked.id.clone()), "{token} for the second time: {ids:?}");
+        before = Some(asked);
+    }
+}
+
+#[test]
 fn f01_a_crash_between_two_jobs_of_one_stage_leaves_the_other_to_be_created() {
     let mut scene = Scene::new(&[MAP, STATISTICS]);
     assert_eq!(scene.advance(&[]), [MAP, STATISTICS]);
@@ -160,7 +218,7 @@ fn hostile_and_long_requests_are_kept_as_their_hash() {
 fn the_names_of_the_jobs_are_short_enough_for_the_longest_cron_job() {
     let longest = "x".repeat(mapa_refresh_crds::labels::MAX_CRON_JOB_NAME);
     let plan = crate::desired::tests::plan_of(&crate::desired::tests::policy(serde_json::json!({})));
-    for id in [request("token", &plan, at(0)).id, rescue_id(at(0))] {
+    for id in [request("token", None, &plan, at(0)).id, rescue_id(at(0))] {
         assert!(format!("{longest}-{id}").len() <= 63, "{id}");
     }
 }

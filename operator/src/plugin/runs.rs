@@ -202,6 +202,7 @@ fn answer(policy: &MapaRefreshPolicy, mut runs: Vec<Run>, last: usize, now: Time
             .map(|run| {
                 let trust = Trust {
                     policy_uid: uid,
+                    template: None,
                     templates: templates(run.task),
                 };
                 RunTold::of(run, trust, now)
@@ -237,9 +238,10 @@ impl Task {
 impl RunTold {
     fn of(run: &Run, trust: Trust<'_>, now: Timestamp) -> Self {
         // The operator waits for a pod's word, which comes by another watch; everything was read after the Job ended.
-        let asked_at = match run.job.ended {
-            Some(_) => now.checked_add(NOTHING_TO_COME).unwrap_or(now),
-            None => now,
+        let asked_at = if run.job.ended.is_some() || run.job.halt.is_some() {
+            now.checked_add(NOTHING_TO_COME).unwrap_or(now)
+        } else {
+            now
         };
         let told = Self {
             task: run.task,
@@ -256,7 +258,7 @@ impl RunTold {
             reported_attempts: Vec::new(),
         };
         match progress(run, trust, asked_at) {
-            Progress::Active { trouble, .. } => Self {
+            Progress::Active { trouble, .. } | Progress::GivenUp { trouble } => Self {
                 error: trouble.map(|trouble| Trouble {
                     code: harmless(&trouble.code),
                     message: harmless(&trouble.message),

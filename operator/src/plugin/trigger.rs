@@ -40,8 +40,8 @@ enum Stage {
     Published(Option<Timestamp>),
     /// One of them failed; why, as far as it is known.
     Failed(Vec<String>),
-    /// Somebody asked for something else meanwhile.
-    Replaced,
+    /// Somebody asked again meanwhile: with what, if the annotation is still there.
+    Replaced(Option<String>),
 }
 
 /// Asks, and waits if it is wanted.
@@ -147,7 +147,7 @@ impl<'a> Answer<'a> {
                 answer.state = "Failed";
                 answer.errors = reasons;
             }
-            Stage::Replaced => answer.state = "Replaced",
+            Stage::Replaced(_) => answer.state = "Replaced",
         }
         answer
     }
@@ -164,6 +164,7 @@ async fn follow(cluster: &Cluster, asked: &TriggerArguments, token: &str) -> Res
     let mut events = pin!(watcher(cluster.policies(), config).default_backoff().applied_objects());
     let deadline = tokio::time::Instant::now() + asked.timeout;
     let mut stage = Stage::Asked;
+    let mut token = token.to_owned();
     loop {
         let event = tokio::time::timeout_at(deadline, events.next()).await;
         let policy = match event {
@@ -178,14 +179,23 @@ async fn follow(cluster: &Cluster, asked: &TriggerArguments, token: &str) -> Res
             }
             Ok(Some(Ok(policy))) => policy,
         };
-        let next = stage_of(&policy, token);
+        let mut next = stage_of(&policy, &token);
+        // Runs that somebody asked for later begin later, too: what they publish is as new as what was asked for here.
+        while let Stage::Replaced(Some(newer)) = &next {
+            remark(&format!(
+                "  somebody asked again ({}): waiting for those runs, which begin later",
+                harmless(newer)
+            ));
+            token.clone_from(newer);
+            next = stage_of(&policy, &token);
+        }
         if next != stage {
             stage = next;
             if let Stage::Running { waiting, running } = &stage {
                 remark(&step(waiting, running));
             }
         }
-        if matches!(stage, Stage::Published(_) | Stage::Failed(_) | Stage::Replaced) {
+        if matches!(stage, Stage::Published(_) | Stage::Failed(_) | Stage::Replaced(_)) {
             return Ok(stage);
         }
     }
@@ -218,7 +228,7 @@ fn stage_of(policy: &MapaRefreshPolicy, token: &str) -> Stage {
         },
         Some(request) if request.failed => Stage::Failed(failures(status, request)),
         Some(_) => Stage::Published(status.data_as_of.as_ref().map(|time| time.0)),
-        None if annotation.is_none_or(|annotation| annotation != token) => Stage::Replaced,
+        None if annotation.is_none_or(|annotation| annotation != token) => Stage::Replaced(annotation.cloned()),
         None => Stage::Asked,
     }
 }
@@ -271,7 +281,7 @@ fn exit_code(stage: &Stage, wait: bool) -> u8 {
     match stage {
         _ if !wait => WELL,
         Stage::Published(_) => WELL,
-        Stage::Failed(_) | Stage::Replaced => NOT_WELL,
+        Stage::Failed(_) | Stage::Replaced(_) => NOT_WELL,
         Stage::Asked | Stage::Running { .. } => TIMED_OUT,
     }
 }
@@ -284,12 +294,15 @@ fn complaint(stage: &Stage, timeout: Duration) -> Vec<String> {
         Stage::Failed(reasons) => {
             let mut lines = vec![format!("{}: a run did not succeed", Mood::Bad.paint("failed"))];
             lines.extend(reasons.iter().map(|reason| format!("  {reason}")));
+            if reasons.is_empty() {
+                lines.push("  it could not be started, or does not end: `kubectl mapa status` says why".to_owned());
+            }
             lines.push("  `kubectl mapa runs` shows every run".to_owned());
             lines
         }
-        Stage::Replaced => vec![format!(
-            "{}: somebody set {REQUESTED_AT} to another value before the operator took this one",
-            Mood::Bad.paint("replaced")
+        Stage::Replaced(_) => vec![format!(
+            "{}: somebody took the annotation {REQUESTED_AT} away before the operator took the request",
+            Mood::Bad.paint("withdrawn")
         )],
         Stage::Asked => vec![format!(
             "{}: the operator has not taken the request within {waited}: does it run, and does it watch this namespace? \
@@ -342,7 +355,8 @@ mod tests {
     fn a_request_counts_from_when_the_operator_took_this_very_one() {
         let old = json!({ "lastHandledRequest": "another", "request": request(true, false) });
         assert_eq!(stage_of(&policy(TOKEN, old.clone()), TOKEN), Stage::Asked);
-        assert_eq!(stage_of(&policy("somebody else's", old), TOKEN), Stage::Replaced);
+        let newer = Stage::Replaced(Some("somebody else's".to_owned()));
+        assert_eq!(stage_of(&policy("somebody else's", old), TOKEN), newer);
         let taken = |finished, failed| json!({ "lastHandledRequest": TOKEN, "request": request(finished, failed) });
         assert!(matches!(
             stage_of(&policy(TOKEN, taken(false, false)), TOKEN),
@@ -383,7 +397,7 @@ mod tests {
         let code = |stage: &Stage| exit_code(stage, true);
         assert_eq!(code(&Stage::Published(None)), WELL);
         assert_eq!(code(&Stage::Failed(Vec::new())), NOT_WELL);
-        assert_eq!(code(&Stage::Replaced), NOT_WELL);
+        assert_eq!(code(&Stage::Replaced(None)), NOT_WELL);
         assert_eq!(code(&Stage::Asked), TIMED_OUT);
         assert_eq!(exit_code(&Stage::Asked, false), WELL);
     }

@@ -21,6 +21,7 @@ struct Scene {
     now: Timestamp,
     missed: Option<(TaskName, Timestamp)>,
     trouble: Option<Trouble>,
+    blocked: Option<Problem>,
 }
 
 impl Scene {
@@ -49,6 +50,7 @@ impl Scene {
             now,
             missed: None,
             trouble: None,
+            blocked: None,
         }
     }
 
@@ -78,7 +80,7 @@ impl Scene {
             missed: self.missed,
         };
         let until = crate::compliance::data_as_of(&self.tasks).map(|moment| after(moment, 1_800));
-        verdict(outlook, until, self.trouble.as_ref(), None)
+        verdict(outlook, until, self.blocked.as_ref(), self.trouble.as_ref(), None)
     }
 
     fn reason(&self) -> &'static str {

@@ -181,7 +181,7 @@ impl<'a> Operator<'a> {
         }
         let is_judged = self.judges(end.task);
         if let Some(task) = self.status.tasks.iter_mut().find(|task| task.name == end.task) {
-            status::count(task, &run, &outcome, &self.target);
+            status::count(task, run.job.slot, &outcome, &self.target);
             if !is_judged {
                 task.publications = Publications::default();
             }
@@ -369,6 +369,7 @@ impl<'a> Operator<'a> {
             &self.rescue_runs,
             &self.active,
             &counted,
+            &[],
             now,
         );
         if extra_runs::is_pointless(rescue, deadline) {
@@ -404,7 +405,10 @@ fn record(uid: Uid, created: Timestamp, slot: Option<Timestamp>, name: &str) -> 
         owner: None,
         created,
         slot,
-        suspended: false,
+        halt: None,
+        seen: created,
+        started: created,
+        deadline_seconds: 0,
         ended: None,
         settled_at: None,
         deleted: false,

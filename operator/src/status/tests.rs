@@ -11,7 +11,7 @@ use crate::{
         desired,
         tests::{plan_of, policy},
     },
-    fingerprint::Fingerprint,
+    fingerprint::Evidence,
     records::{JobEnd, JobRecord, PodEnd, PodRecord},
     settings::RunnerSettings,
 };
@@ -62,9 +62,10 @@ impl World {
             previous: &self.status,
             plan: Ok(&self.plan),
             desired: &self.desired,
-            problems: &[],
+            applied: &Applied::default(),
             runs: &self.runs,
             other_jobs: &[],
+            attempted: &[],
             now,
         })
     }
@@ -75,11 +76,11 @@ impl World {
         folded.look_again
     }
 
-    fn template(&self, task: TaskName) -> Fingerprint {
+    fn template(&self, task: TaskName) -> Evidence {
         self.desired
             .iter()
             .find(|cron_job| cron_job.task.name == task)
-            .and_then(|cron_job| cron_job.evidence)
+            .and_then(|cron_job| cron_job.evidence.clone())
             .unwrap()
     }
 
@@ -116,7 +117,10 @@ impl World {
                 owner: None,
                 created: at(ended - 5),
                 slot: Some(at(ended - 5)),
-                suspended: false,
+                halt: None,
+                seen: at(ended - 5),
+                started: at(ended - 5),
+                deadline_seconds: 590,
                 ended: Some(JobEnd {
                     complete: matches!(result, RunResult::Succeeded(_)),
                     at: at(ended),
@@ -130,7 +134,7 @@ impl World {
                 uid: Uid::parse(&pod_uid),
                 uid_text: pod_uid.into(),
                 owner: Some(uid),
-                evidence: Some(self.template(task)),
+                evidence: self.template(task),
                 trouble: None,
                 ended: Some(PodEnd {
                     finished_at: at(ended),
@@ -408,7 +412,8 @@ fn a_refused_policy_keeps_its_evidence_and_ages() {
         previous: &world.status,
         plan: Err(&refusal),
         desired: &[],
-        problems: &[],
+        applied: &Applied::default(),
+        attempted: &[],
         runs: &world.runs,
         other_jobs: &[],
         now: at(200),
@@ -516,6 +521,7 @@ fn i9_the_largest_status_stays_below_8_kib() {
         waiting: TaskName::ALL.into(),
         running: Vec::new(),
         finished_at: Some(whole_seconds(at(0))),
+        advanced_at: None,
         failed: true,
     };
     world.status.request = Some(extra("q01234567"));
@@ -801,7 +807,20 @@ fn promise_7_a_request_runs_every_task_once_and_is_echoed() {
     world.fold(111);
     world.end(12, 115);
     world.end(13, 116);
-    world.fold(117);
+    // Whoever waits for the first sees its end before the second begins.
+    assert!(world.fold(117).is_some());
+    assert!(
+        world
+            .status
+            .request
+            .as_ref()
+            .is_some_and(|request| request.finished_at.is_some())
+    );
+    assert_eq!(
+        world.status.last_handled_request.as_deref(),
+        Some("2026-11-25T10:00:00Z")
+    );
+    world.fold(118);
     assert_eq!(world.status.last_handled_request.as_deref(), Some("again"));
     let wanted = world.wanted(118);
     assert!(wanted.len() == 1 && !wanted[0].ends_with(&id), "{wanted:?}");
@@ -856,7 +875,7 @@ fn compliant_is_false_for_the_reason_that_tells_most() {
     assert_eq!(
         too_old(|world| {
             world.run(MAP, 9, 1_500, 1, success(MAP, 1_500));
-            world.runs.last_mut().unwrap().pods[0].evidence = None;
+            world.runs.last_mut().unwrap().pods[0].evidence.whole = None;
         }),
         "EvidenceMissing"
     );

@@ -398,6 +398,9 @@ fn carry_out(server: &mut Server, call: &Call) -> Result<(bool, Value), Failure>
     let at = server.time.now();
     let key = call.key();
     let operator = Author::Operator;
+    if call.is_write() {
+        server.asked_to_write(call.resource);
+    }
     let done = |object: Arc<Value>| (false, shown(&object, call.metadata_only));
     match call.verb {
         Verb::Watch => Err(Failure::bad_request("a watch is no single answer")),
@@ -429,7 +432,8 @@ fn carry_out(server: &mut Server, call: &Call) -> Result<(bool, Value), Failure>
             }
             let before = server.store.version();
             let object = server.store.replace(operator, at, &key, part, call.body.clone())?;
-            if server.store.version() == before {
+            // A webhook may undo what a write would change.
+            if server.store.version() == before && server.store.webhook.is_none() {
                 server.idle_write(call);
             }
             Ok(done(object))

@@ -16,9 +16,9 @@ use super::{
 
 /// Largest status, in bytes of JSON (I9).
 const MAX_STATUS: usize = 8 * 1024;
-/// Longest time between a change of the world and the last write that follows from it: 30 s for a pod that never comes, 15 s for a
-/// Job that was deleted, retries.
-const ECHO: SignedDuration = SignedDuration::from_secs(60);
+/// Longest time between a change of the world and the last write that follows from it: 60 s for a Job that cannot be created, 30 s for a
+/// pod that never comes, 15 s for a Job that was deleted, retries.
+const ECHO: SignedDuration = SignedDuration::from_secs(75);
 /// Longest time until everything of a policy that was deleted is gone (I10).
 const COLLECTED: SignedDuration = SignedDuration::from_secs(60);
 /// Times in a status have whole seconds.
@@ -116,16 +116,21 @@ impl Invariants {
         }
     }
 
-    /// I2: what the operator changes or deletes is a policy's, by UID.
+    /// I2: what the operator changes or deletes is a policy's, by UID; a CronJob that nothing controls may be adopted by its labels.
     fn ours(&mut self, change: &Change) {
         let Some(before) = &change.before else { return };
-        let ours = controller(before).is_some_and(|owner| match change.key.resource {
-            resource::CRON_JOBS => {
-                owner["kind"] == "MapaRefreshPolicy"
-                    && owner["uid"].as_str().is_some_and(|uid| self.policies.contains(uid))
-            }
-            _ => owner["kind"] == "CronJob",
-        });
+        let is_adopted = change.key.resource == resource::CRON_JOBS
+            && change.kind == ChangeKind::Modified
+            && controller(before).is_none()
+            && before["metadata"]["labels"][labels::MANAGED_BY] == labels::FIELD_MANAGER;
+        let ours = is_adopted
+            || controller(before).is_some_and(|owner| match change.key.resource {
+                resource::CRON_JOBS => {
+                    owner["kind"] == "MapaRefreshPolicy"
+                        && owner["uid"].as_str().is_some_and(|uid| self.policies.contains(uid))
+                }
+                _ => owner["kind"] == "CronJob",
+            });
         if !ours {
             self.violated("I2", format!("{change}: it belongs to somebody else"));
         }

@@ -204,6 +204,16 @@ impl Kubernetes {
                         );
                     }
                 }
+                // It is resumed, by hand or by a queue.
+                (resource::JOBS, ChangeKind::Modified)
+                    if object["spec"]["suspend"] != true
+                        && change
+                            .before
+                            .as_ref()
+                            .is_some_and(|before| before["spec"]["suspend"] == true) =>
+                {
+                    self.after(server, REACTION, Action::CreatePod(change.key.clone(), uid.clone()));
+                }
                 (resource::CRON_JOBS | resource::JOBS, ChangeKind::Modified)
                     if change.before.as_ref().is_some_and(|before| {
                         before["metadata"]["ownerReferences"] != object["metadata"]["ownerReferences"]
@@ -262,6 +272,8 @@ impl Kubernetes {
             .store
             .of(resource::JOBS)
             .filter(|(_, job)| controller(job).is_some_and(|owner| owner["uid"] == uid.as_str()) && !ended(job))
+            // Those that the controller started itself: it keeps a list, and leaves others alone ("UnexpectedJob").
+            .filter(|(_, job)| !job["metadata"]["annotations"][labels::SCHEDULED_TIMESTAMP].is_null())
             .filter_map(|(key, job)| Some((key.clone(), uid_of(job)?)))
             .collect();
         match cron_job["spec"]["concurrencyPolicy"].as_str() {
@@ -302,7 +314,8 @@ impl Kubernetes {
     }
 
     fn create_pod(&mut self, server: &mut Server, place: &Key, uid: &str) {
-        let Some(job) = same(server, place, uid).filter(|job| !ended(job)) else {
+        let is_due = |job: &Value| !ended(job) && job["spec"]["suspend"] != true;
+        let Some(job) = same(server, place, uid).filter(is_due) else {
             return;
         };
         let mut spec = job["spec"]["template"]["spec"].clone();
@@ -464,7 +477,9 @@ impl Kubernetes {
     }
 
     fn end_job(&mut self, server: &mut Server, place: &Key, uid: &str) {
-        let Some(job) = same(server, place, uid).filter(|job| !ended(job)) else {
+        // The controller leaves one alone that is being deleted.
+        let is_open = |job: &Value| !ended(job) && job["metadata"]["deletionTimestamp"].is_null();
+        let Some(job) = same(server, place, uid).filter(is_open) else {
             return;
         };
         let exit_code = pods_of(server, uid)
@@ -499,7 +514,9 @@ impl Kubernetes {
     }
 
     fn deadline(&mut self, server: &mut Server, place: &Key, uid: &str) {
-        let Some(job) = same(server, place, uid).filter(|job| !ended(job)) else {
+        // The controller leaves one alone that is being deleted.
+        let is_open = |job: &Value| !ended(job) && job["metadata"]["deletionTimestamp"].is_null();
+        let Some(job) = same(server, place, uid).filter(is_open) else {
             return;
         };
         let mut is_gone = true;

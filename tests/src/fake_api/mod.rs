@@ -31,7 +31,7 @@ pub mod store;
 pub mod time;
 pub mod truth;
 mod watch;
-mod world;
+pub mod world;
 
 pub use replica::Replica;
 pub use world::{World, policy};

@@ -17,7 +17,7 @@ use super::{
     invariants::Invariants,
     resource::{self, Key, Resource},
     selector::Selector,
-    store::{Author, Store},
+    store::{Author, Store, Webhook},
     time::{Skew, VirtualTime},
     truth::Truth,
     watch::Watch,
@@ -51,6 +51,7 @@ pub struct Server {
     operator_is_up: bool,
     ticked: Option<i64>,
     writes: u64,
+    asked: BTreeMap<&'static str, u64>,
 }
 
 impl Server {
@@ -73,6 +74,7 @@ impl Server {
             operator_is_up: false,
             ticked: None,
             writes: 0,
+            asked: BTreeMap::new(),
         }
     }
 
@@ -100,6 +102,16 @@ impl Server {
         self.writes
     }
 
+    /// Writes of objects of `resource` that the operator asked for, whether they were carried out and changed anything or not.
+    #[must_use]
+    pub fn writes_of(&self, resource: Resource) -> u64 {
+        self.asked.get(resource.plural).copied().unwrap_or_default()
+    }
+
+    pub(super) fn asked_to_write(&mut self, resource: Resource) {
+        *self.asked.entry(resource.plural).or_default() += 1;
+    }
+
     /// Names of the Jobs that the operator created, beside the schedule.
     #[must_use]
     pub fn jobs_beside_the_schedule(&self) -> Vec<String> {
@@ -123,6 +135,7 @@ impl Server {
     pub fn is_calm(&self) -> bool {
         self.operator_is_up
             && self.faults.are_clear()
+            && self.store.webhook.is_none()
             && self.disturbed.is_none_or(|moment| moment.elapsed() > AFTERMATH)
     }
 
@@ -145,6 +158,12 @@ impl Server {
         self.store.compact(self.store.version());
         self.disturb();
         self.store.wake();
+    }
+
+    /// What stands between writes and what is stored from now on.
+    pub fn admit_by(&mut self, webhook: Option<Webhook>) {
+        self.store.webhook = webhook;
+        self.disturb();
     }
 
     /// Reads are served as of now, and watches stand still, until the faults are cleared (F9).

@@ -86,9 +86,14 @@ pub struct Preconditions {
     pub resource_version: Option<String>,
 }
 
+/// A mutating webhook: what it makes of an object that somebody creates or replaces.
+pub type Webhook = fn(&Key, &mut Value);
+
 /// The objects.
 #[derive(Debug)]
 pub struct Store {
+    /// What stands between a write and what is stored.
+    pub webhook: Option<Webhook>,
     version: u64,
     objects: BTreeMap<Key, Arc<Value>>,
     log: VecDeque<Change>,
@@ -105,6 +110,7 @@ impl Store {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
+            webhook: None,
             version: FIRST_VERSION,
             objects: BTreeMap::new(),
             log: VecDeque::new(),
@@ -209,6 +215,9 @@ impl Store {
         if self.objects.contains_key(key) {
             return Err(Failure::already_exists(key));
         }
+        if let Some(webhook) = self.webhook {
+            webhook(key, &mut object);
+        }
         object["apiVersion"] = key.resource.api_version().into();
         object["kind"] = key.resource.kind.into();
         if key.resource.has_status
@@ -254,6 +263,9 @@ impl Store {
             }
             Part::Main => {
                 let mut next = object;
+                if let Some(webhook) = self.webhook {
+                    webhook(key, &mut next);
+                }
                 next["apiVersion"] = key.resource.api_version().into();
                 next["kind"] = key.resource.kind.into();
                 if key.resource.has_status {
@@ -293,12 +305,16 @@ impl Store {
             next["metadata"]["generation"] = (generation + 1).into();
         }
         if next != *current {
-            self.commit(author, at, key, ChangeKind::Modified, next);
+            let was_let_go = !next["metadata"]["deletionTimestamp"].is_null() && !has_finalizer(&next);
+            self.commit(author, at, key, ChangeKind::Modified, next.clone());
+            if was_let_go && has_finalizer(&current) {
+                self.commit(author, at, key, ChangeKind::Deleted, next);
+            }
         }
         true
     }
 
-    /// Deletes the object at `key`; what it owns is left to the garbage collector.
+    /// Deletes the object at `key`; what it owns is left to the garbage collector. A finalizer keeps it, with the moment of its deletion.
     ///
     /// # Errors
     /// There is none, or a precondition does not hold.
@@ -320,7 +336,15 @@ impl Store {
         if !is("uid", uid) || !is("resourceVersion", resource_version) {
             return Err(Failure::conflict(key));
         }
-        Ok(self.commit(author, at, key, ChangeKind::Deleted, Value::clone(&current)))
+        let mut next = Value::clone(&current);
+        if !has_finalizer(&next) {
+            return Ok(self.commit(author, at, key, ChangeKind::Deleted, next));
+        }
+        if !next["metadata"]["deletionTimestamp"].is_null() {
+            return Ok(current);
+        }
+        next["metadata"]["deletionTimestamp"] = time::seconds(at).into();
+        Ok(self.commit(author, at, key, ChangeKind::Modified, next))
     }
 
     fn commit(&mut self, author: Author, at: Timestamp, key: &Key, kind: ChangeKind, mut object: Value) -> Arc<Value> {
@@ -355,6 +379,11 @@ impl Store {
             b & 0xffff_ffff_ffff
         )
     }
+}
+
+fn has_finalizer(object: &Value) -> bool {
+    let finalizers = object["metadata"]["finalizers"].as_array();
+    finalizers.is_some_and(|finalizers| !finalizers.is_empty())
 }
 
 /// `field` stays as it is in `current`, whatever `next` says.

@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod admission;
 mod caches;
 mod calm;
 mod extra_runs;
@@ -18,4 +19,5 @@ mod replicas;
 mod reports;
 mod runs;
 mod span;
+mod stuck;
 mod transport;

@@ -33,7 +33,7 @@ async fn history(seed: u64) {
     for _ in 0..random.usize(3..8) {
         let tasks = TaskName::DEFAULT;
         let task = tasks[random.usize(0..tasks.len())];
-        match random.u32(0..16) {
+        match random.u32(0..19) {
             0 | 1 => {
                 let (chaos, per_mille) = (random.u64(..), random.u32(10..250));
                 world.with_faults(|faults| faults.chaos(chaos, per_mille));
@@ -74,6 +74,24 @@ async fn history(seed: u64) {
                 });
             }
             14 => world.kubernetes.go_down(),
+            // A queue that admits nothing for a while.
+            15 => world.server().admit_by(Some(|key, job| {
+                if key.resource == resource::JOBS {
+                    job["spec"]["suspend"] = true.into();
+                }
+            })),
+            // Jobs that somebody's finalizer keeps, whoever deletes them.
+            16 => world.server().admit_by(Some(|key, job| {
+                if key.resource == resource::JOBS {
+                    job["metadata"]["finalizers"] = json!(["example.org/hold"]);
+                }
+            })),
+            17 => world.server().admit_by(Some(|key, cron_job| {
+                if key.resource == resource::CRON_JOBS {
+                    let container = &mut cron_job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0];
+                    container["resources"]["limits"]["cpu"] = "1".into();
+                }
+            })),
             _ => {
                 let outcomes = [
                     Outcome::Hangs,
@@ -82,6 +100,7 @@ async fn history(seed: u64) {
                     Outcome::OutOfMemory,
                     Outcome::ImagePullBackOff,
                     Outcome::NodeLost,
+                    Outcome::KubeletLost,
                     Outcome::Vanishes,
                     Outcome::Says("x".to_owned()),
                     Outcome::Fails(FaultClass::Transient, "57P03", "starting up"),
@@ -93,9 +112,11 @@ async fn history(seed: u64) {
         world.run_for(seconds(random.u64(5..900))).await;
         if random.bool() {
             world.clear_faults();
+            world.server().admit_by(None);
         }
     }
     world.clear_faults();
+    world.server().admit_by(None);
     world.kubernetes.script.clear();
     world.controllers_come_up();
     world.start_operator();
