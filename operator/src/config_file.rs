@@ -28,8 +28,10 @@ use crate::{
     collector::Collector,
     listen::Listen,
     quantity::canonical,
-    settings::{CaBundle, LogFormat, PullPolicy, RunnerSettings},
+    settings::{CaBundle, LogFormat, PullPolicy, RunnerSettings, UserIds},
 };
+
+mod metadata;
 
 /// Why the configuration file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +127,11 @@ pub struct RunnerSection {
     #[serde(deserialize_with = "of_kubernetes")]
     affinity: Option<Affinity>,
     priority_class_name: Option<String>,
+    #[serde(deserialize_with = "metadata::labels")]
+    labels: BTreeMap<String, String>,
+    #[serde(deserialize_with = "metadata::annotations")]
+    annotations: BTreeMap<String, String>,
+    user_ids: UserIds,
     ca_bundle: Option<CaBundleSection>,
     wallet_secret_name: Option<String>,
 }
@@ -188,6 +195,9 @@ impl RunnerSection {
             tolerations,
             affinity,
             priority_class_name,
+            labels,
+            annotations,
+            user_ids,
             ca_bundle,
             wallet_secret_name,
         } = self;
@@ -212,6 +222,9 @@ impl RunnerSection {
             tolerations,
             affinity,
             priority_class: given(priority_class_name),
+            labels,
+            annotations,
+            user_ids,
             ca_bundle: ca_bundle
                 .filter(|bundle| !bundle.config_map_name.is_empty())
                 .map(|bundle| CaBundle {
@@ -467,6 +480,21 @@ mod tests {
                 3,
                 "nodeAffinity.required",
             ),
+            (
+                "runner:\n  labels: { mapa.radar.dev/task: x }\n",
+                "runner.labels",
+                2,
+                "the operator's own",
+            ),
+            ("runner:\n  labels: { team: two words }\n", "runner.labels", 2, "63"),
+            (
+                "runner:\n  annotations: { linkerd.io/inject: enabled }\n",
+                "runner.annotations",
+                2,
+                "the operator's own",
+            ),
+            ("runner:\n  annotations: { /x: y }\n", "runner.annotations", 2, "prefix"),
+            ("runner:\n  userIds: mine\n", "runner.userIds", 2, "platform"),
             (
                 "runner:\n  imagePullSecrets: [registry]\n",
                 "runner.imagePullSecrets",

@@ -74,14 +74,37 @@ pub fn desired(policy: &MapaRefreshPolicy, plan: &Plan, runner: &RunnerSettings)
         .collect()
 }
 
-/// Labels of everything that belongs to one task of a policy.
+/// Label by which Istio's injector is told whether a pod is its own.
+const ISTIO_INJECT: &str = "sidecar.istio.io/inject";
+/// Annotation by which Linkerd's injector is told the same.
+const LINKERD_INJECT: &str = "linkerd.io/inject";
+
+/// Whether a label or annotation decides what the operator or a controller of Kubernetes takes an object for, so that no configuration may set it.
 #[must_use]
-pub fn task_labels(policy: &str, task: &TaskPlan) -> BTreeMap<String, String> {
-    BTreeMap::from([
+pub fn is_own_key(key: &str) -> bool {
+    let prefix = key.split_once('/').map_or("", |(prefix, _)| prefix);
+    let is_of = |group: &str| prefix == group || prefix.strip_suffix(group).is_some_and(|rest| rest.ends_with('.'));
+    let prefixes = [labels::GROUP, "batch.kubernetes.io", "cronjob.kubernetes.io"];
+    // The last two are what Kubernetes called its own before they had a prefix.
+    let keys = [
+        labels::MANAGED_BY,
+        ISTIO_INJECT,
+        LINKERD_INJECT,
+        "job-name",
+        "controller-uid",
+    ];
+    keys.contains(&key) || prefixes.into_iter().any(is_of)
+}
+
+/// Labels of everything that belongs to one task of a policy; what is configured never replaces ours.
+fn task_labels(policy: &str, task: &TaskPlan, runner: &RunnerSettings) -> BTreeMap<String, String> {
+    let mut all = runner.labels.clone();
+    all.extend([
         (labels::MANAGED_BY.to_owned(), labels::FIELD_MANAGER.to_owned()),
         (labels::POLICY.to_owned(), policy.to_owned()),
         (labels::TASK.to_owned(), task.name.to_string()),
-    ])
+    ]);
+    all
 }
 
 /// The reference by which garbage collection finds what belongs to `policy`, and by which we know it again.
@@ -98,9 +121,11 @@ fn owner(policy: &MapaRefreshPolicy) -> OwnerReference {
 
 fn cron_job(policy: &MapaRefreshPolicy, plan: &Plan, task: &TaskPlan, runner: &RunnerSettings) -> CronJob {
     let policy_name = policy.metadata.name.as_deref().unwrap_or_default();
-    let labels = task_labels(policy_name, task);
+    let labels = task_labels(policy_name, task, runner);
+    let annotations = (!runner.annotations.is_empty()).then(|| runner.annotations.clone());
     let template_metadata = || ObjectMeta {
         labels: Some(labels.clone()),
+        annotations: annotations.clone(),
         ..ObjectMeta::default()
     };
     CronJob {
@@ -108,6 +133,7 @@ fn cron_job(policy: &MapaRefreshPolicy, plan: &Plan, task: &TaskPlan, runner: &R
             name: Some(cron_job_name(policy_name, task.name)),
             namespace: policy.metadata.namespace.clone(),
             labels: Some(labels.clone()),
+            annotations: annotations.clone(),
             owner_references: Some(vec![owner(policy)]),
             ..ObjectMeta::default()
         },
@@ -146,13 +172,12 @@ fn cron_job(policy: &MapaRefreshPolicy, plan: &Plan, task: &TaskPlan, runner: &R
 /// <https://linkerd.io/2/reference/proxy-configuration/>
 fn outside_of_meshes(metadata: ObjectMeta) -> ObjectMeta {
     let mut labels = metadata.labels.unwrap_or_default();
-    labels.insert("sidecar.istio.io/inject".to_owned(), "false".to_owned());
+    labels.insert(ISTIO_INJECT.to_owned(), "false".to_owned());
+    let mut annotations = metadata.annotations.unwrap_or_default();
+    annotations.insert(LINKERD_INJECT.to_owned(), "disabled".to_owned());
     ObjectMeta {
         labels: Some(labels),
-        annotations: Some(BTreeMap::from([(
-            "linkerd.io/inject".to_owned(),
-            "disabled".to_owned(),
-        )])),
+        annotations: Some(annotations),
         ..metadata
     }
 }
@@ -161,13 +186,16 @@ fn outside_of_meshes(metadata: ObjectMeta) -> ObjectMeta {
 #[must_use]
 pub fn job(cron_job: &DesiredCronJob, owner: &str, id: &str) -> Job {
     let template = cron_job.object.spec.as_ref().map(|spec| spec.job_template.clone());
-    let template = template.unwrap_or_default();
+    let JobTemplateSpec { metadata, spec } = template.unwrap_or_default();
+    let metadata = metadata.unwrap_or_default();
+    let mut annotations = metadata.annotations.unwrap_or_default();
+    annotations.insert(labels::INSTANTIATE.to_owned(), "manual".to_owned());
     Job {
         metadata: ObjectMeta {
             name: Some(format!("{}-{id}", cron_job.name())),
             namespace: cron_job.object.metadata.namespace.clone(),
-            labels: template.metadata.and_then(|metadata| metadata.labels),
-            annotations: Some(BTreeMap::from([(labels::INSTANTIATE.to_owned(), "manual".to_owned())])),
+            labels: metadata.labels,
+            annotations: Some(annotations),
             owner_references: Some(vec![OwnerReference {
                 api_version: CronJob::api_version(&()).into_owned(),
                 kind: CronJob::kind(&()).into_owned(),
@@ -179,7 +207,7 @@ pub fn job(cron_job: &DesiredCronJob, owner: &str, id: &str) -> Job {
             }]),
             ..ObjectMeta::default()
         },
-        spec: template.spec,
+        spec,
         ..Job::default()
     }
 }
@@ -337,6 +365,83 @@ pub(crate) mod tests {
         assert_eq!(pod["labels"]["sidecar.istio.io/inject"], "false");
         assert_eq!(pod["annotations"]["linkerd.io/inject"], "disabled");
         assert_eq!(template["metadata"]["labels"].as_object().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn labels_and_annotations_that_a_cluster_demands_are_on_everything_and_replace_none_of_ours() {
+        let policy = policy(serde_json::json!({}));
+        let pairs = |pairs: &[(&str, &str)]| {
+            pairs
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect::<BTreeMap<_, _>>()
+        };
+        let runner = RunnerSettings {
+            labels: pairs(&[("team", "grid"), (labels::POLICY, "another"), (ISTIO_INJECT, "true")]),
+            annotations: pairs(&[("cost", "42"), (LINKERD_INJECT, "enabled")]),
+            ..RunnerSettings::default()
+        };
+        let cron_job = desired(&policy, &plan_of(&policy), &runner).swap_remove(0);
+        let job = job(&cron_job, "uid", "q1");
+        let object = serde_json::to_value(&cron_job.object).unwrap();
+        let template = &object["spec"]["jobTemplate"];
+        let pod = &template["spec"]["template"]["metadata"];
+        let created = serde_json::to_value(&job).unwrap();
+        for metadata in [&object["metadata"], &template["metadata"], pod, &created["metadata"]] {
+            assert_eq!(metadata["labels"]["team"], "grid", "{metadata}");
+            assert_eq!(metadata["labels"][labels::POLICY], "roraima", "{metadata}");
+            assert_eq!(metadata["annotations"]["cost"], "42", "{metadata}");
+        }
+        assert_eq!(pod["labels"][ISTIO_INJECT], "false");
+        assert_eq!(pod["annotations"][LINKERD_INJECT], "disabled");
+        assert_eq!(created["metadata"]["annotations"][labels::INSTANTIATE], "manual");
+        let own = [
+            labels::TASK,
+            "sub.mapa.radar.dev/x",
+            labels::JOB_NAME,
+            labels::INSTANTIATE,
+            "job-name",
+        ];
+        assert!(own.into_iter().all(is_own_key));
+        assert!(
+            [
+                "team",
+                "example.org/team",
+                "notmapa.radar.dev/x",
+                "app.kubernetes.io/part-of"
+            ]
+            .into_iter()
+            .all(|key| !is_own_key(key))
+        );
+    }
+
+    #[test]
+    fn where_the_platform_chooses_ids_none_is_named_and_everything_else_stays() {
+        let policy = policy(serde_json::json!({}));
+        let pod = |user_ids| {
+            let runner = RunnerSettings {
+                user_ids,
+                ..RunnerSettings::default()
+            };
+            pod_of(&desired(&policy, &plan_of(&policy), &runner)[0])
+        };
+        let (fixed, left) = (
+            pod(crate::settings::UserIds::Fixed),
+            pod(crate::settings::UserIds::Platform),
+        );
+        assert_eq!(Evidence::of(&fixed), Evidence::of(&left));
+        let context = fixed.security_context.unwrap();
+        assert_eq!(
+            (context.run_as_user, context.run_as_group, context.fs_group),
+            (Some(65_532), Some(65_532), Some(65_532))
+        );
+        let context = left.security_context.unwrap();
+        assert_eq!(
+            (context.run_as_user, context.run_as_group, context.fs_group),
+            (None, None, None)
+        );
+        assert_eq!(context.run_as_non_root, Some(true));
+        assert!(context.seccomp_profile.is_some());
     }
 
     #[test]

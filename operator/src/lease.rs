@@ -14,6 +14,8 @@ use k8s_openapi::{
 
 /// How long the lease is held without being renewed.
 pub const DURATION: Duration = Duration::from_secs(15);
+/// Longest that anybody is believed to hold it without renewing it: no operator holds it for longer, but who may write the lease could say so.
+const LONGEST_DURATION: Duration = Duration::from_secs(60);
 /// Time between two renewals.
 pub const RENEW_EVERY: Duration = Duration::from_secs(5);
 /// Time between two looks of a follower, and between two tries of what failed: a lease that is handed over is taken within this.
@@ -253,6 +255,7 @@ fn duration(lease: &Lease) -> Duration {
         .and_then(|spec| spec.lease_duration_seconds)
         .and_then(|seconds| u64::try_from(seconds).ok())
         .map_or(DURATION, Duration::from_secs)
+        .min(LONGEST_DURATION)
 }
 
 #[cfg(test)]
@@ -370,6 +373,26 @@ mod tests {
         world.run(renewed + DURATION + seconds(3), &mut [&mut two]);
         assert!(two.held(world.now).is_some());
         assert_eq!(world.spec().lease_transitions, Some(1));
+    }
+
+    #[test]
+    fn a_lease_that_says_to_be_held_for_sixty_eight_years_is_taken_after_a_minute() {
+        for seconds_held in [i32::MAX, 0, -1, i32::MIN] {
+            let mut world = World::new();
+            world.store(Lease {
+                metadata: ObjectMeta::default(),
+                spec: Some(LeaseSpec {
+                    holder_identity: Some("nobody".to_owned()),
+                    lease_duration_seconds: Some(seconds_held),
+                    lease_transitions: Some(i32::MAX),
+                    ..LeaseSpec::default()
+                }),
+            });
+            let mut one = Candidacy::new("lease", "one");
+            world.run(seconds(1_062), &mut [&mut one]);
+            assert!(one.held(world.now).is_some(), "{seconds_held}");
+            assert_eq!(world.spec().lease_transitions, Some(i32::MAX));
+        }
     }
 
     #[test]

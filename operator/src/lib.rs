@@ -36,6 +36,7 @@ pub mod otlp;
 pub mod outcome;
 pub mod pace;
 pub mod permissions;
+pub mod platform;
 pub mod plugin;
 pub mod policy_file;
 pub mod quantity;

@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+    jiff::{SignedDuration, Timestamp},
+};
 use mapa_refresh_crds::{
     RunReport,
     policy::TaskName,
@@ -304,7 +307,7 @@ fn with_word(run: &Run, pod: &PodRecord, end: &PodEnd, trust: Trust<'_>) -> Outc
             target: report.target.clone(),
         }),
         published: report.published.clone().map(|published| Found {
-            published,
+            published: bounded(published),
             since: report.started_at.0.min(end.first_seen),
             target: report.target.clone(),
         }),
@@ -382,6 +385,15 @@ fn believe(
         ));
     }
     Ok(())
+}
+
+/// No API server keeps a moment of before year 0, and nothing was published before there were computers.
+fn bounded(published: Published) -> Published {
+    let bounded = |moment: Option<MicroTime>| moment.map(|moment| MicroTime(moment.0.max(Timestamp::UNIX_EPOCH)));
+    Published {
+        map: bounded(published.map),
+        statistics: bounded(published.statistics),
+    }
 }
 
 /// The oldest of what three clocks say: skewed pods, nodes and API servers cannot make data look younger.
@@ -500,7 +512,6 @@ fn fault(code: &str, message: &str) -> LastError {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
     use mapa_refresh_crds::report::{self, Attempt, Publications, RunError};
 
     use super::*;

@@ -666,7 +666,10 @@ mod tests {
         };
         let honest = job("2026-11-23T09:58:00Z", "2026-11-23T09:59:00Z");
         assert_eq!(honest.slot, Some("2026-11-23T09:58:00Z".parse().unwrap()));
-        assert_eq!(honest.ended.as_ref().unwrap().at, "2026-11-23T09:59:00Z".parse().unwrap());
+        assert_eq!(
+            honest.ended.as_ref().unwrap().at,
+            "2026-11-23T09:59:00Z".parse().unwrap()
+        );
         assert_eq!(honest.expected_until(), "2026-11-23T10:31:00Z".parse().unwrap());
         for moment in ["2200-01-01T00:00:00Z", "9999-01-01T00:00:00Z", "1970-01-01T00:00:00Z"] {
             let forged = job(moment, moment);

@@ -15,7 +15,7 @@ use crate::{
     clock::{BootClock, Clock},
     definition::{self, Definition},
     listen::Listen,
-    replica, server,
+    platform, replica, server,
     settings::Settings,
     vitals::Vitals,
 };
@@ -97,7 +97,9 @@ pub fn until_terminated(settings: &Settings) -> Result<(), StartError> {
             let _ = definition
                 .wait_for(|seen| matches!(seen, Some(definition) if definition.unmet().is_empty()))
                 .await;
-            replica::run(client, settings, Clock::system(), BootClock::system(), vitals, stopped).await;
+            let mut settings = settings.clone();
+            settings.runner.user_ids = platform::user_ids(&client, settings.runner.user_ids).await;
+            replica::run(client, &settings, Clock::system(), BootClock::system(), vitals, stopped).await;
         };
         tokio::pin!(replica);
         tokio::select! {

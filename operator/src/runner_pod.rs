@@ -20,7 +20,7 @@ use mapa_refresh_crds::{
 
 use crate::{
     fingerprint::RUNNER_CONTAINER,
-    settings::{CaBundle, RunnerSettings},
+    settings::{CaBundle, RunnerSettings, UserIds},
     validate::{Plan, TaskPlan},
 };
 
@@ -37,6 +37,10 @@ const SECRET_MODE: i32 = 0o440;
 #[must_use]
 pub fn pod(policy: &MapaRefreshPolicy, plan: &Plan, task: &TaskPlan, runner: &RunnerSettings) -> PodSpec {
     let mounts = mounts(policy, runner);
+    let id = match runner.user_ids {
+        UserIds::Auto | UserIds::Fixed => Some(NON_ROOT),
+        UserIds::Platform => None,
+    };
     PodSpec {
         restart_policy: Some("Never".to_owned()),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
@@ -48,9 +52,9 @@ pub fn pod(policy: &MapaRefreshPolicy, plan: &Plan, task: &TaskPlan, runner: &Ru
         service_account: runner.service_account.clone(),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
-            run_as_user: Some(NON_ROOT),
-            run_as_group: Some(NON_ROOT),
-            fs_group: Some(NON_ROOT),
+            run_as_user: id,
+            run_as_group: id,
+            fs_group: id,
             seccomp_profile: Some(SeccompProfile {
                 type_: "RuntimeDefault".to_owned(),
                 localhost_profile: None,

@@ -25,7 +25,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use crate::{listen::Listen, metrics::CONTENT_TYPE, vitals::Vitals};
+use crate::{listen::Listen, metrics::exposition::Exposition, vitals::Vitals};
 
 /// Connections at a time. A probe and a few scrapers need one each.
 const CONNECTIONS: usize = 32;
@@ -86,7 +86,7 @@ pub async fn serve(listener: Option<TcpListener>, vitals: Arc<Vitals>) {
 
 async fn answer(connection: TcpStream, vitals: Arc<Vitals>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = respond(request.method(), request.uri().path(), &vitals);
+        let response = respond(&request, &vitals);
         async move { response }
     });
     let connection = http1::Builder::new()
@@ -101,14 +101,19 @@ async fn answer(connection: TcpStream, vitals: Arc<Vitals>) {
     }
 }
 
-fn respond(method: &Method, path: &str, vitals: &Arc<Vitals>) -> http::Result<Response<Body>> {
-    if !matches!(*method, Method::GET | Method::HEAD) {
+fn respond(request: &Request<Incoming>, vitals: &Arc<Vitals>) -> http::Result<Response<Body>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET".to_owned());
     }
-    match path {
-        "/metrics" => Response::builder()
-            .header(header::CONTENT_TYPE, CONTENT_TYPE)
-            .body(metrics(Arc::clone(vitals))),
+    match request.uri().path() {
+        "/metrics" => {
+            let accept = request.headers().get_all(header::ACCEPT);
+            let exposition = Exposition::accepted(accept.iter().filter_map(|accept| accept.to_str().ok()));
+            Response::builder()
+                .header(header::CONTENT_TYPE, exposition.content_type())
+                .header(header::VARY, header::ACCEPT.as_str())
+                .body(metrics(exposition, Arc::clone(vitals)))
+        }
         "/livez" => verdict(&vitals.health.not_alive(Instant::now())),
         "/readyz" => verdict(&vitals.health.not_ready(Instant::now())),
         _ => text(StatusCode::NOT_FOUND, "/metrics, /livez and /readyz".to_owned()),
@@ -116,9 +121,9 @@ fn respond(method: &Method, path: &str, vitals: &Arc<Vitals>) -> http::Result<Re
 }
 
 /// Each piece is made when the client has taken the one before.
-fn metrics(vitals: Arc<Vitals>) -> Body {
+fn metrics(exposition: Exposition, vitals: Arc<Vitals>) -> Body {
     let parts = stream::iter((0..).map_while(move |number| vitals.metrics.part(number)));
-    let frames = parts.map(|part| part.map(|text| Frame::data(Bytes::from(text))));
+    let frames = parts.map(move |part| part.map(|text| Frame::data(Bytes::from(exposition.of(text)))));
     StreamBody::new(frames).boxed_unsync()
 }
 
@@ -187,11 +192,22 @@ mod tests {
         );
         assert!(get(address, "/livez").await.starts_with("HTTP/1.1 200 "));
 
+        for exposition in [Exposition::OpenMetrics, Exposition::Text] {
+            let accept = exposition.content_type();
+            let request = format!("GET /metrics HTTP/1.1\r\nhost: x\r\naccept: {accept}\r\n\r\n");
+            let answer = ask(address, &request).await;
+            assert!(
+                answer.contains(accept) && answer.contains("mapa_refresh_build_info{"),
+                "{answer}"
+            );
+            assert_eq!(
+                answer.contains("# EOF"),
+                exposition == Exposition::OpenMetrics,
+                "{answer}"
+            );
+        }
         let answer = get(address, "/metrics").await;
-        assert!(
-            answer.contains(CONTENT_TYPE) && answer.contains("mapa_refresh_build_info{"),
-            "{answer}"
-        );
+        assert!(answer.contains(Exposition::Text.content_type()), "{answer}");
         assert!(get(address, "/").await.starts_with("HTTP/1.1 404 "));
         assert!(
             ask(

@@ -286,6 +286,12 @@ pub struct RunnerSettings {
     pub affinity: Option<Affinity>,
     /// Priority class of the pods.
     pub priority_class: Option<String>,
+    /// Labels that CronJobs, Jobs and pods have beside ours, which they never replace.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations that CronJobs, Jobs and pods have.
+    pub annotations: BTreeMap<String, String>,
+    /// Who chooses the ids of the pods' user and groups.
+    pub user_ids: UserIds,
     /// Authorities for databases and caches whose Secret has none; absent: the public ones.
     pub ca_bundle: Option<CaBundle>,
     /// Secret of each policy's namespace with the wallet for Oracle databases whose own Secret has none.
@@ -323,6 +329,19 @@ impl RunnerSettings {
             DatabaseKind::Postgresql => self.image.as_deref(),
         }
     }
+}
+
+/// Who chooses user, group and group of the volumes of a pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UserIds {
+    /// The platform where the cluster has security context constraints (`security.openshift.io`), else the operator.
+    #[default]
+    Auto,
+    /// The operator: those of the images.
+    Fixed,
+    /// The platform, as OpenShift does from a range of each namespace: `restricted-v2` refuses any other.
+    Platform,
 }
 
 /// When a node pulls an image.

@@ -39,7 +39,7 @@ CustomResourceDefinition. Kubernetes 1.33 or later, and helm 4 (tested with 4.3.
 
 ## Metrics and alerts
 
-Each replica serves `/metrics` (OpenMetrics), `/livez` and `/readyz` on the port `metrics.port`. A ServiceMonitor or PodMonitor lets Prometheus read them, a PrometheusRule brings the
+Each replica serves `/metrics` (OpenMetrics, or the text format 0.0.4 for who does not ask for it), `/livez` and `/readyz` on the port `metrics.port`. A ServiceMonitor or PodMonitor lets Prometheus read them, a PrometheusRule brings the
 alerts, and a ConfigMap the Grafana dashboard: each has its switch below `metrics`. Several replicas tell the same policies, so that expressions take `max` or `min by (namespace, policy)`.
 
 METRICS

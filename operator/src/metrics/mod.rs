@@ -1,6 +1,7 @@
 //! What Prometheus reads: what is counted while the operator works, and what the cache says of each policy at the scrape.
 
 pub mod api_requests;
+pub mod exposition;
 pub mod labels;
 pub mod policies;
 #[cfg(test)]
@@ -28,9 +29,6 @@ use crate::{clock::Clock, error::Error, health::work::Work, status::FinishedRun}
 
 /// What every metric's name begins with.
 pub const PREFIX: &str = "mapa_refresh";
-
-/// The type of what [`Metrics::part`] says, as HTTP names it.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Seconds of a run. The limit is 30 minutes, most runs take seconds.
 const RUN_BUCKETS: [f64; 10] = [1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_500.0];
