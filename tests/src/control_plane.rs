@@ -206,6 +206,11 @@ impl ControlPlane {
                 "--enable-admission-plugins=NodeRestriction,OwnerReferencesPermissionEnforcement",
                 "--allow-privileged=true",
             ])
+            // Admission that changes what is written, as webhooks do elsewhere. On by default from 1.36 on.
+            .args([
+                "--feature-gates=MutatingAdmissionPolicy=true",
+                "--runtime-config=admissionregistration.k8s.io/v1beta1=true",
+            ])
             // Else `kubectl logs` asks for the node by a name that nobody resolves.
             .args([
                 "--kubelet-preferred-address-types=InternalIP",

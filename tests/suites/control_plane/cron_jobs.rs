@@ -4,6 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use mapa_refresh_tests::{policy::Example, wait::Look};
 
+use serde_json::Value;
+
 use crate::world::{ON_SCHEDULE_ALONE, Request, Tenant, Test, World, condition, crd};
 
 pub const TESTS: &[Test] = &[
@@ -26,6 +28,19 @@ pub const TESTS: &[Test] = &[
         contested,
     ),
     (
+        "cron_jobs::what_admission_adds_and_decides_nothing_is_written_once_told_and_borne",
+        borne,
+    ),
+    (
+        "cron_jobs::what_admission_changes_and_decides_is_named_and_told_steadily",
+        admission_decides,
+    ),
+    (
+        "cron_jobs::a_cron_job_that_was_scheduled_in_the_future_is_named_with_its_remedy",
+        never_fires,
+    ),
+    ("cron_jobs::a_policy_whose_deletion_a_finalizer_holds_says_so", held),
+    (
         "cron_jobs::tasks_that_the_policy_has_no_more_lose_their_cron_jobs",
         fewer_tasks,
     ),
@@ -40,11 +55,15 @@ pub const TESTS: &[Test] = &[
     ),
     ("cron_jobs::i10_deleting_a_policy_leaves_nothing", delete_policy),
     (
+        "cron_jobs::where_security_context_constraints_are_served_the_platform_chooses_the_ids_of_runs",
+        openshift,
+    ),
+    (
         "cron_jobs::f26_a_namespace_that_is_being_deleted_is_named_costs_no_loop_and_leaves_the_others_alone",
         terminating,
     ),
     (
-        "cron_jobs::f11_a_policy_recreated_under_its_name_gets_its_own_cron_jobs",
+        "cron_jobs::f11_a_policy_recreated_under_its_name_adopts_the_cron_jobs_that_were_left",
         recreated,
     ),
 ];
@@ -221,7 +240,163 @@ fn contested(world: &World) {
     }
     edit(200);
     let message = tenant.wait_for_condition("roraima", "Ready", "False", "CronJobContested");
-    assert!(message.contains("webhook"), "{message}");
+    assert!(message.contains("--show-managed-fields"), "{message}");
+}
+
+/// A policy of the cluster's admission that makes of every CronJob in `namespace` what `apply` says (CEL, an apply configuration).
+fn admission(namespace: &str, apply: &str) -> String {
+    format!(
+        r#"
+apiVersion: admissionregistration.k8s.io/v1beta1
+kind: MutatingAdmissionPolicy
+metadata: {{ name: {namespace} }}
+spec:
+  matchConstraints:
+    resourceRules:
+    - {{ apiGroups: [batch], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [cronjobs] }}
+  failurePolicy: Fail
+  reinvocationPolicy: IfNeeded
+  mutations:
+  - patchType: ApplyConfiguration
+    applyConfiguration:
+      expression: >
+        {apply}
+---
+apiVersion: admissionregistration.k8s.io/v1beta1
+kind: MutatingAdmissionPolicyBinding
+metadata: {{ name: {namespace} }}
+spec:
+  policyName: {namespace}
+  matchResources:
+    namespaceSelector: {{ matchLabels: {{ kubernetes.io/metadata.name: {namespace} }} }}
+"#
+    )
+}
+
+/// Waits until admission is at work in the tenant's namespace: it takes a moment to learn of a policy.
+fn wait_for_admission(world: &World, tenant: &Tenant, pointer: &str) {
+    let probe = format!(
+        "apiVersion: batch/v1\nkind: CronJob\nmetadata: {{ name: probe, namespace: {} }}\nspec: {{ schedule: '0 0 1 1 *', jobTemplate: {{ spec: \
+         {{ template: {{ spec: {{ restartPolicy: Never, containers: [{{ name: job-runner, image: x }}] }} }} }} }} }}\n",
+        tenant.namespace
+    );
+    tenant.wait("admission to be at work", || {
+        let arguments = ["create", "--dry-run=server", "-o", "json", "-f", "-"];
+        let made = world.kubectl().with_input(&arguments, &probe).unwrap();
+        let made: Value = serde_json::from_str(&made).unwrap();
+        Look::when(made.pointer(pointer).is_some(), made)
+    });
+}
+
+fn updates_since(tenant: &Tenant, from: u64) -> usize {
+    tenant
+        .requests_since(from)
+        .filter(|request| request.resource == "cronjobs" && ["create", "update"].contains(&request.verb.as_str()))
+        .count()
+}
+
+fn borne(world: &World) {
+    let tenant = world.tenant("borne");
+    let adds = r#"Object{ spec: Object.spec{ jobTemplate: Object.spec.jobTemplate{ spec: Object.spec.jobTemplate.spec{ template:
+        Object.spec.jobTemplate.spec.template{ metadata: Object.spec.jobTemplate.spec.template.metadata{ labels: {"team": "grid"} } } } } } }"#;
+    world.kubectl().apply(&admission("borne", adds)).unwrap();
+    wait_for_admission(world, &tenant, "/spec/jobTemplate/spec/template/metadata/labels/team");
+    let from = tenant.audit_position();
+    tenant.apply("roraima", ON_SCHEDULE_ALONE);
+    wait_for_three(&tenant);
+    let message = tenant.wait_for_condition("roraima", "Ready", "True", "Reconciled");
+    assert!(
+        message.contains("spec.jobTemplate.spec.template.metadata.labels.team"),
+        "{message}"
+    );
+    let before = tenant.operator_requests();
+    watch_for_silence(&tenant, &before);
+    assert_eq!(updates_since(&tenant, from), 3);
+    let doomed = format!("cronjob/{}", THREE[0]);
+    tenant.run(&["patch", &doomed, "--type=merge", "-p", r#"{"spec":{"suspend":true}}"#]);
+    tenant.wait("a hand's change to be undone", || {
+        let suspend = tenant.json(&["get", &doomed])["spec"]["suspend"].clone();
+        Look::when(suspend == false, suspend)
+    });
+}
+
+fn admission_decides(world: &World) {
+    let tenant = world.tenant("decides");
+    world
+        .kubectl()
+        .apply(&admission(
+            "decides",
+            "Object{ spec: Object.spec{ startingDeadlineSeconds: 77 } }",
+        ))
+        .unwrap();
+    wait_for_admission(world, &tenant, "/spec/startingDeadlineSeconds");
+    let from = tenant.audit_position();
+    tenant.apply("roraima", ON_SCHEDULE_ALONE);
+    let message = tenant.wait_for_condition("roraima", "Ready", "False", "CronJobContested");
+    for words in [
+        "spec.startingDeadlineSeconds: wrote 1800, came back 77",
+        "mutatingadmissionpolicies",
+    ] {
+        assert!(message.contains(words), "{words}: {message}");
+    }
+    let before = tenant.operator_requests();
+    watch_for_silence(&tenant, &before);
+    assert_eq!(updates_since(&tenant, from), 3);
+    let told = condition(&tenant.policy("roraima"), "Ready");
+    world
+        .kubectl()
+        .run(["delete", "mutatingadmissionpolicybinding", "decides"])
+        .unwrap();
+    tenant.wait_within("the next try, after half a minute", Duration::from_secs(50), || {
+        let ready = condition(&tenant.policy("roraima"), "Ready");
+        assert!(ready["status"] == "True" || ready == told, "{ready}");
+        Look::when(ready["status"] == "True", ready)
+    });
+}
+
+fn never_fires(world: &World) {
+    let tenant = converged(world, "never-fires");
+    let status = r#"{"status":{"lastScheduleTime":"2200-01-01T00:00:00Z"}}"#;
+    tenant.run(&[
+        "patch",
+        "cronjob",
+        THREE[2],
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        status,
+    ]);
+    let message = tenant.wait_for_condition("roraima", "Ready", "False", "CronJobNeverFires");
+    assert!(
+        message.contains(&format!("kubectl delete cronjob {}", THREE[2])),
+        "{message}"
+    );
+    tenant.run(&["delete", "cronjob", THREE[2]]);
+    tenant.wait_for_condition("roraima", "Ready", "True", "Reconciled");
+}
+
+fn held(world: &World) {
+    let tenant = converged(world, "held");
+    let finalizers = |list: &str| format!(r#"{{"metadata":{{"finalizers":{list}}}}}"#);
+    let patch = |list| {
+        tenant.run(&[
+            "patch",
+            "mapa-refresh",
+            "roraima",
+            "--type=merge",
+            "-p",
+            &finalizers(list),
+        ])
+    };
+    patch(r#"["example.org/archive"]"#);
+    tenant.run(&["delete", "mapa-refresh", "roraima", "--wait=false"]);
+    let message = tenant.wait_for_condition("roraima", "Ready", "False", "BeingDeleted");
+    assert!(message.contains("example.org/archive"), "{message}");
+    patch("[]");
+    tenant.wait("nothing to be left", || {
+        let left = (tenant.names("mapa-refresh"), tenant.names("cronjobs"));
+        Look::when(left.0.is_empty() && left.1.is_empty(), left)
+    });
 }
 
 fn fewer_tasks(world: &World) {
@@ -342,16 +517,57 @@ fn delete_policy(world: &World) {
 
 fn recreated(world: &World) {
     let tenant = converged(world, "recreated");
+    let uids = || -> Vec<Value> {
+        let cron_jobs = tenant.json(&["get", "cronjobs"]);
+        let items = cron_jobs["items"].as_array().unwrap();
+        items
+            .iter()
+            .map(|cron_job| cron_job["metadata"]["uid"].clone())
+            .collect()
+    };
+    let before = uids();
     tenant.run(&["delete", "mapa-refresh", "roraima", "--cascade=orphan"]);
-    tenant.apply("roraima", "");
-    // What the old one left has no owner that we are: it is foreign, and said so, until it goes.
-    tenant.wait_for_condition("roraima", "Ready", "False", "CronJobConflict");
-    tenant.run(&["delete", "cronjobs", "--all"]);
-    wait_for_three(&tenant);
+    tenant.wait("nobody to control them", || {
+        let owners = tenant.json(&["get", "cronjobs"])["items"][0]["metadata"]["ownerReferences"].clone();
+        Look::when(owners.is_null(), owners)
+    });
+    tenant.apply("roraima", ON_SCHEDULE_ALONE);
+    tenant.wait_for_condition("roraima", "Ready", "True", "Reconciled");
+    assert_eq!(uids(), before);
     let uid = tenant.policy("roraima")["metadata"]["uid"].clone();
     for cron_job in tenant.json(&["get", "cronjobs"])["items"].as_array().unwrap() {
         assert_eq!(cron_job["metadata"]["ownerReferences"][0]["uid"], uid);
     }
+}
+
+/// OpenShift is recognised by the group of its security context constraints.
+fn openshift(world: &World) {
+    let world = world.beside(&crd());
+    let constraints = "apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata:
+  name: securitycontextconstraints.security.openshift.io
+  annotations: { api-approved.kubernetes.io: unapproved }
+spec:
+  group: security.openshift.io
+  names: { plural: securitycontextconstraints, kind: SecurityContextConstraints }
+  scope: Cluster
+  versions: [{ name: v1, served: true, storage: true, schema: { openAPIV3Schema: { type: object } } }]
+";
+    world.kubectl().apply(constraints).unwrap();
+    let established = "crd/securitycontextconstraints.security.openshift.io";
+    world
+        .kubectl()
+        .run(["wait", "--for=condition=Established", established, "--timeout=20s"])
+        .unwrap();
+    let tenant = converged(&world, "openshift");
+    let pod = tenant.json(&["get", "cronjob", THREE[0]])["spec"]["jobTemplate"]["spec"]["template"]["spec"].clone();
+    let context = &pod["securityContext"];
+    for id in ["runAsUser", "runAsGroup", "fsGroup"] {
+        assert!(context[id].is_null(), "{context}");
+    }
+    assert_eq!(context["runAsNonRoot"], true);
+    tenant.wait_for_condition("roraima", "Ready", "True", "Reconciled");
 }
 
 /// The namespace's objects go when the controller-manager takes them; until then the API server refuses every new one.

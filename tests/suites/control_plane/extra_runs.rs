@@ -33,6 +33,10 @@ pub const TESTS: &[Test] = &[
         requests,
     ),
     (
+        "extra_runs::promise_7_a_suspended_job_is_named_and_blocks_no_later_request",
+        queued,
+    ),
+    (
         "extra_runs::a_suspension_ends_at_its_moment_and_a_rescue_follows",
         suspended_until,
     ),
@@ -246,6 +250,64 @@ fn twins(world: &World) {
     }
     let created = created_jobs(&tenant);
     assert_eq!(created.len(), POLICIES.len() * 6, "{created:?}");
+}
+
+/// A queue, such as Kueue, that suspends what is created and admits nothing.
+fn queued(world: &World) {
+    let tenant = world.tenant("queued");
+    tenant.apply("roraima", ON_SCHEDULE_ALONE);
+    tenant.wait_for_condition("roraima", "Ready", "True", "Reconciled");
+    let ask = |token: &str| {
+        let annotation = format!("mapa.radar.dev/requestedAt={token}");
+        tenant.run(&["annotate", "mapa-refresh", "roraima", "--overwrite", &annotation]);
+        tenant.wait("the Job of the view", || {
+            let status = tenant.policy("roraima")["status"].clone();
+            Look::when(
+                status["lastHandledRequest"] == token && status["request"]["running"] == json!([VIEW]),
+                status,
+            )
+        })["request"]["id"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let id = ask("um");
+    let job = format!("roraima-{VIEW}-{id}");
+    tenant.run(&[
+        "patch",
+        "job",
+        &job,
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"suspend":true}}"#,
+    ]);
+    let told = tenant.wait_within("the suspended Job to be named", Duration::from_secs(45), || {
+        let risk = condition(&tenant.policy("roraima"), "AtRisk");
+        Look::when(risk["reason"] == "PodCannotStart", risk)
+    });
+    let message = told["message"].as_str().unwrap();
+    assert!(
+        message.contains("JobSuspended") && message.contains(&format!("kubectl patch job {job}")),
+        "{message}"
+    );
+    let over = wait_for_end(&tenant, "roraima", "request");
+    assert_eq!(over["failed"], true, "{over}");
+
+    let second = ask("dois");
+    for (task, _) in TASKS {
+        let job = format!("roraima-{task}-{second}");
+        tenant.wait("its turn", || {
+            Look::when(tenant.names("jobs").contains(&job), tenant.names("jobs"))
+        });
+        pods::succeed(&tenant, task, &job);
+    }
+    let over = wait_for_end(&tenant, "roraima", "request");
+    assert!(over["failed"].is_null(), "{over}");
+    // What stays of the first is no risk any more.
+    tenant.wait("the risk to be over", || {
+        let risk = condition(&tenant.policy("roraima"), "AtRisk");
+        Look::when(risk["reason"] != "PodCannotStart", risk)
+    });
 }
 
 fn requests(world: &World) {

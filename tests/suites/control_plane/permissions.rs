@@ -37,8 +37,9 @@ const GOLDEN: [&str; 5] = ["defaults", "one-namespace", "high-availability", "ev
 /// Nobody calls it: admission asks for it when an owner is set. The test of the owner proves that it is needed.
 const FINALIZERS: (&str, &str, &str) = ("mapa.radar.dev", "maparefreshpolicies/finalizers", "update");
 /// Every account may (the cluster's roles `system:discovery` and `system:basic-user`): the chart gives no rules for it. Looking at the published
-/// schema, and asking what one may.
-const EVERYBODY: [(&str, &str, &str); 2] = [
+/// schema and at which API groups there are, and asking what one may.
+const EVERYBODY: [(&str, &str, &str); 3] = [
+    ("", "/apis", "get"),
     ("", "/openapi/v3/apis/mapa.radar.dev/v1", "get"),
     ("authorization.k8s.io", "selfsubjectaccessreviews", "create"),
 ];
