@@ -159,10 +159,11 @@ pub fn progress(run: &Run, trust: Trust<'_>, now: Timestamp) -> Progress {
             DELETION_GRACE
         };
         let until = settled.checked_add(grace).unwrap_or(settled);
-        // A pod that never started has nothing more to say.
-        let nothing_to_come =
+        // A pod that never started has nothing more to say, and a Job that is suspended has none.
+        let never_started =
             run.job.ended.as_ref().is_some_and(|end| !end.complete) && run.pods.iter().any(|pod| pod.trouble.is_some());
-        if now < until && !nothing_to_come {
+        let is_suspended = run.job.halt.is_some_and(|halt| halt.why == Halted::Suspended) && run.pods.is_empty();
+        if now < until && !never_started && !is_suspended {
             return Progress::AwaitingEvidence { until };
         }
         return Progress::Ended(Box::new(without_word(run, settled)));
@@ -818,6 +819,12 @@ mod tests {
         deleted.job.deleted = true;
         deleted.job.settled_at = Some(at(2));
         assert_eq!(progress_of(&deleted, 3), Progress::AwaitingEvidence { until: at(17) });
+        deleted.job.halt = Some(Halt {
+            why: Halted::Suspended,
+            since: at(0),
+        });
+        assert!(matches!(progress_of(&deleted, 3), Progress::Ended(_)), "it has no pod");
+        deleted.job.halt = None;
         assert_eq!(code(&deleted), "JobDeleted");
     }
 
