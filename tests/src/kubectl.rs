@@ -104,6 +104,23 @@ impl Kubectl {
         })
     }
 
+    /// Waits until the definition `crd` is served. `kubectl wait` ends with an error while a definition has no conditions at all.
+    ///
+    /// # Errors
+    /// It is not within 30 s.
+    pub fn established(&self, crd: &str) -> Result<()> {
+        const STATUS: &str = "jsonpath={.status.conditions[?(@.type==\"Established\")].status}";
+        wait::until(
+            "the definition to be established",
+            Duration::from_secs(30),
+            || match self.run(["get", "crd", crd, "-o", STATUS]) {
+                Ok(status) if status == "True" => Look::Met(()),
+                Ok(status) => Look::Saw(status),
+                Err(error) => Look::Saw(error.to_string()),
+            },
+        )
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);
         command.env("KUBECONFIG", &self.kubeconfig);

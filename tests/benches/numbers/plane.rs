@@ -10,14 +10,7 @@ pub fn plane() -> ControlPlane {
     kubectl
         .apply(&std::fs::read_to_string(images::repository().join("crds/maparefreshpolicies.yaml")).unwrap())
         .unwrap();
-    kubectl
-        .run([
-            "wait",
-            "--for=condition=Established",
-            "crd/maparefreshpolicies.mapa.radar.dev",
-            "--timeout=30s",
-        ])
-        .unwrap();
+    kubectl.established("maparefreshpolicies.mapa.radar.dev").unwrap();
     kubectl.namespace("bench").unwrap();
     plane
 }

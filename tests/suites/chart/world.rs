@@ -70,13 +70,9 @@ impl Cluster {
     }
 
     pub fn wait_for_crd(&self) {
-        let established = [
-            "wait",
-            "--for=condition=Established",
-            "crd/maparefreshpolicies.mapa.radar.dev",
-            "--timeout=30s",
-        ];
-        self.kubectl().run(established).unwrap();
+        self.kubectl()
+            .established("maparefreshpolicies.mapa.radar.dev")
+            .unwrap();
     }
 
     /// The operator as a process that has the configuration and the token of what is installed in `namespace`, and `arguments`.

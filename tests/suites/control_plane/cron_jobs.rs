@@ -555,10 +555,9 @@ spec:
   versions: [{ name: v1, served: true, storage: true, schema: { openAPIV3Schema: { type: object } } }]
 ";
     world.kubectl().apply(constraints).unwrap();
-    let established = "crd/securitycontextconstraints.security.openshift.io";
     world
         .kubectl()
-        .run(["wait", "--for=condition=Established", established, "--timeout=20s"])
+        .established("securitycontextconstraints.security.openshift.io")
         .unwrap();
     let tenant = converged(&world, "openshift");
     let pod = tenant.json(&["get", "cronjob", THREE[0]])["spec"]["jobTemplate"]["spec"]["template"]["spec"].clone();

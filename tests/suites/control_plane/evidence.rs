@@ -6,6 +6,7 @@ use mapa_refresh_tests::wait::Look;
 use serde_json::{Value, json};
 
 use crate::{
+    plugin::mapa,
     pods::{end, patch_pod, report, run_all, start, success, task},
     world::{ON_SCHEDULE_ALONE, Tenant, Test, World, condition},
 };
@@ -232,6 +233,8 @@ fn no_pod(world: &World) {
             Look::Saw(ready.to_string())
         }
     });
+    let doctor = mapa(world, &tenant, &["doctor"]);
+    assert!(doctor.stdout.contains("exceeded quota: none"), "{doctor:?}");
     // A slot of its own may have come meanwhile, and its Job has none either.
     assert!(
         message.contains("quota") && message.contains("kubectl describe job "),

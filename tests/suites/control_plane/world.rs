@@ -74,13 +74,10 @@ impl World {
     fn with_crd(crd: &str, operator: PathBuf, calls: Calls) -> Self {
         let plane = ControlPlane::start().unwrap();
         plane.kubectl().apply(crd).unwrap();
-        let established = [
-            "wait",
-            "--for=condition=Established",
-            "crd/maparefreshpolicies.mapa.radar.dev",
-            "--timeout=30s",
-        ];
-        plane.kubectl().run(established).unwrap();
+        plane
+            .kubectl()
+            .established("maparefreshpolicies.mapa.radar.dev")
+            .unwrap();
         // Discovery follows a moment later.
         wait::until("kubectl to know the resource", Duration::from_secs(30), || match plane
             .kubectl()

@@ -51,12 +51,7 @@ impl World {
         plane.kubectl().apply(&crd).unwrap();
         plane
             .kubectl()
-            .run([
-                "wait",
-                "--for=condition=Established",
-                "crd/maparefreshpolicies.mapa.radar.dev",
-                "--timeout=30s",
-            ])
+            .established("maparefreshpolicies.mapa.radar.dev")
             .unwrap();
         Self(Arc::new(Cluster { node, plane, operator }))
     }

@@ -5,6 +5,7 @@ pub mod check;
 pub mod clock;
 pub mod definition;
 pub mod installed;
+pub mod jobs;
 pub mod operator;
 pub mod operator_access;
 pub mod pods;
@@ -58,6 +59,7 @@ pub async fn run(cluster: &Cluster, asked: &DoctorArguments) -> Result<u8, Plugi
         }
         Err(error) => checks.push(unread(&error)),
     }
+    checks.push(jobs::of_runs(scope).await);
     checks.push(pods::of_runs(scope).await);
     let report = Report::new(checks);
     print(&asked.output.render(&report, Report::table))?;
