@@ -33,15 +33,22 @@
 {{- first (.Values.watchNamespaces | default list) | default "" }}
 {{- end }}
 
-{{/* Several maps of strings in one, of two values of a key the last: a list of maps. (`merge` takes an empty value for none.) */}}
-{{- define "mapa-refresh-operator.union" -}}
+{{/*
+Several maps of strings in one, of two values of a key the last: a list of maps. `merge` would take an empty value for none, and `toYaml` loses
+some of what a text may end in.
+*/}}
+{{- define "mapa-refresh-operator.strings" -}}
 {{- $all := dict }}
 {{- range $map := . }}
 {{- range $key, $value := $map }}
 {{- $_ := set $all $key $value }}
 {{- end }}
 {{- end }}
-{{- toYaml $all }}
+{{- $lines := list }}
+{{- range $key, $value := $all }}
+{{- $lines = append $lines (printf "%s: %s" (toYaml $key) (quote $value)) }}
+{{- end }}
+{{- join "\n" $lines }}
 {{- end }}
 
 {{- define "mapa-refresh-operator.selectorLabels" -}}
@@ -57,7 +64,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- $found := dict "app.kubernetes.io/part-of" "mapa-refresh" "app.kubernetes.io/component" "operator" }}
 {{- $of_helm := dict "helm.sh/chart" (include "mapa-refresh-operator.cut" (list $chart 63)) "app.kubernetes.io/managed-by" .Release.Service }}
 {{- $selected := include "mapa-refresh-operator.selectorLabels" . | fromYaml }}
-{{- include "mapa-refresh-operator.union" (list $described $found .Values.commonLabels $of_helm $selected) }}
+{{- include "mapa-refresh-operator.strings" (list $described $found .Values.commonLabels $of_helm $selected) }}
 {{- end }}
 
 {{/*
@@ -70,10 +77,24 @@ name: {{ .name | quote }}
 namespace: {{ . | quote }}
 {{- end }}
 labels:
-  {{- include "mapa-refresh-operator.union" (list (include "mapa-refresh-operator.labels" .root | fromYaml) .labels) | nindent 2 }}
+  {{- include "mapa-refresh-operator.strings" (list (include "mapa-refresh-operator.labels" .root | fromYaml) .labels) | nindent 2 }}
 {{- if or .annotations .root.Values.commonAnnotations }}
 annotations:
-  {{- include "mapa-refresh-operator.union" (list .root.Values.commonAnnotations .annotations) | nindent 2 }}
+  {{- include "mapa-refresh-operator.strings" (list .root.Values.commonAnnotations .annotations) | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Environment variables beside those of the chart, by a list of them. */}}
+{{- define "mapa-refresh-operator.env" -}}
+{{- range . }}
+- name: {{ .name | quote }}
+  {{- if hasKey . "value" }}
+  value: {{ .value | quote }}
+  {{- end }}
+  {{- with .valueFrom }}
+  valueFrom:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
 {{- end }}
 {{- end }}
 
@@ -161,11 +182,11 @@ runner:
   {{- end }}
   {{- with $runner.labels }}
   labels:
-    {{- toYaml . | nindent 4 }}
+    {{- include "mapa-refresh-operator.strings" (list .) | nindent 4 }}
   {{- end }}
   {{- with $runner.annotations }}
   annotations:
-    {{- toYaml . | nindent 4 }}
+    {{- include "mapa-refresh-operator.strings" (list .) | nindent 4 }}
   {{- end }}
   {{- with $runner.imagePullSecrets }}
   imagePullSecrets:
@@ -180,7 +201,7 @@ runner:
   {{- end }}
   {{- with $runner.nodeSelector }}
   nodeSelector:
-    {{- toYaml . | nindent 4 }}
+    {{- include "mapa-refresh-operator.strings" (list .) | nindent 4 }}
   {{- end }}
   {{- with $runner.tolerations }}
   tolerations:

@@ -19,6 +19,7 @@ mod notes;
 mod ownership;
 mod permissions;
 mod platform;
+mod properties;
 mod release;
 mod rendering;
 mod schema;
@@ -48,6 +49,7 @@ fn main() {
         self_test::TESTS,
         permissions::TESTS,
         names::TESTS,
+        properties::TESTS,
     ]
     .concat()
     .into_iter()

@@ -335,7 +335,8 @@ fn taken_away(_: &World) {
     assert_eq!(of_deployment("--set=nodeSelector=null"), Value::Null);
 }
 
-fn read() -> Value {
+/// The schema of the values.
+pub fn read() -> Value {
     serde_json::from_str(&fs::read_to_string(chart().join("values.schema.json")).unwrap()).unwrap()
 }
 
