@@ -213,7 +213,7 @@ impl<'a> Draw<'a> {
         }
     }
 
-    fn value(&mut self, schema: &'a Value, depth: usize) -> Value {
+    fn value(&mut self, schema: &'a Value, depth: u32) -> Value {
         let schema = self.resolved(schema);
         if self.is_odd && self.one_in(8) {
             let others = [
@@ -254,7 +254,7 @@ impl<'a> Draw<'a> {
         }
     }
 
-    fn object(&mut self, schema: &'a Value, depth: usize) -> Value {
+    fn object(&mut self, schema: &'a Value, depth: u32) -> Value {
         let mut object = Map::new();
         let required: Vec<&str> = schema["required"]
             .as_array()
@@ -268,7 +268,7 @@ impl<'a> Draw<'a> {
             self.rng.shuffle(&mut names);
             for name in names {
                 let is_needed = required.contains(&name.as_str()) && !(self.is_odd && self.one_in(8));
-                if (object.len() as u64) < most && (is_needed || self.one_in(2 + depth as u32)) {
+                if (object.len() as u64) < most && (is_needed || self.one_in(2 + depth)) {
                     object.insert(name.clone(), self.value(&properties[name], depth + 1));
                 }
             }
@@ -385,70 +385,36 @@ fn merge(set: &mut Value, value: Value) {
 /// What has to go together, and would be refused otherwise with words that other tests read: `areas` whose edges are in their order, requests
 /// below their limits, exceptions within their network, and names of variables that are there once.
 fn fit(set: &mut Value) {
-    for area in set
-        .get_mut("areas")
-        .and_then(Value::as_object_mut)
-        .into_iter()
-        .flat_map(Map::values_mut)
-    {
+    let areas = set.get_mut("areas").and_then(Value::as_object_mut);
+    for area in areas.into_iter().flat_map(Map::values_mut) {
         for edge in ["latitude", "longitude"] {
-            let Some(edge) = area.get_mut(edge).and_then(Value::as_object_mut) else {
-                continue;
-            };
-            if let (Some(min), Some(max)) = (
-                edge.get("min").and_then(Value::as_f64),
-                edge.get("max").and_then(Value::as_f64),
-            ) {
-                if min >= max {
-                    edge.insert("min".to_owned(), json!(-1));
-                    edge.insert("max".to_owned(), json!(1.5));
-                }
+            let end = |name: &str| area[edge][name].as_f64();
+            if end("min").zip(end("max")).is_some_and(|(min, max)| min >= max) {
+                area[edge] = json!({ "min": -1, "max": 1.5 });
             }
         }
     }
     for owner in ["", "/runner"] {
-        let Some(resources) = set
-            .pointer_mut(&format!("{owner}/resources"))
-            .and_then(Value::as_object_mut)
-        else {
+        let resources = set.pointer_mut(&format!("{owner}/resources"));
+        let Some(resources) = resources.and_then(Value::as_object_mut) else {
             continue;
         };
-        let map = |resources: &Map<String, Value>, name: &str| resources.get(name).and_then(Value::as_object).cloned();
-        let (requests, limits) = (map(resources, "requests"), map(resources, "limits"));
-        let is_there = |name: &str| resources.get(name).is_some_and(|value| !value.is_object());
-        if is_there("requests") || is_there("limits") {
+        for section in ["requests", "limits"] {
+            resources.entry(section).or_insert_with(|| json!({}));
+        }
+        if !resources["requests"].is_object() || !resources["limits"].is_object() {
             continue;
         }
-        let (requests, mut limits) = (requests.unwrap_or_default(), limits.unwrap_or_default());
-        // Those that are not drawn have defaults, which null takes away.
-        let mut fitting = Map::new();
-        for name in ["cpu", "memory"]
-            .map(str::to_owned)
-            .iter()
-            .chain(requests.keys())
-            .chain(limits.keys())
-        {
-            let asked = requests.get(name).cloned();
-            let asked = if limits.contains_key(name) {
-                limits.get(name).cloned().filter(|_| asked.is_some())
-            } else {
-                asked
-            };
-            if !limits.contains_key(name) && asked.is_some() && name == "memory" {
-                fitting.insert(name.clone(), asked.clone().unwrap_or_default());
-                continue;
-            }
-            if let Some(asked) = asked {
-                fitting.insert(name.clone(), asked);
-            } else if ["cpu", "memory"].contains(&name.as_str()) {
-                fitting.insert(name.clone(), Value::Null);
+        for name in ["cpu", "memory", "ephemeral-storage"] {
+            let drawn = |section: &str| resources[section].get(name).cloned();
+            match (drawn("requests"), drawn("limits")) {
+                (Some(_), Some(limit)) => resources["requests"][name] = limit,
+                (Some(asked), None) => resources["limits"][name] = asked,
+                // What is asked for by default may be more.
+                (None, Some(_)) => resources["requests"][name] = Value::Null,
+                (None, None) => {}
             }
         }
-        if let Some(memory) = fitting.get("memory").filter(|memory| !memory.is_null()) {
-            limits.insert("memory".to_owned(), memory.clone());
-        }
-        resources.insert("requests".to_owned(), Value::Object(fitting));
-        resources.insert("limits".to_owned(), Value::Object(limits));
     }
     let peers = set
         .pointer_mut("/networkPolicy/scrapeFrom")
