@@ -157,7 +157,7 @@ fn refused(_: &World) {
     );
     // Only then is it the chart's.
     let deployment = render("defaults", &[authorities, "--show-only=templates/deployment.yaml"]);
-    assert!(deployment.contains("name: OTEL_EXPORTER_OTLP_CERTIFICATE"));
+    assert!(deployment.contains("name: \"OTEL_EXPORTER_OTLP_CERTIFICATE\""));
 }
 
 /// `--set-string` of `value` with the key `key`.
