@@ -31,6 +31,14 @@ CustomResourceDefinition. Kubernetes 1.33 or later, and helm 4 (tested with 4.3.
 
 - **Some namespaces only**: `--set 'watchNamespaces={radar,radar-ac}'` makes Roles there and no ClusterRole. The CustomResourceDefinition is the cluster's in any
   case: install it once and set `crds.install=false` elsewhere.
+- **As a part of another chart**: as any dependency, by `condition: mapa-refresh-operator.enabled` (or an alias of yours), `tags` and `global`, of which nothing is read
+  here. `enabled` has no default, so that a parent's tags count. The CustomResourceDefinition is once in a cluster: of several aliases all but one have `crds.install: false`.
+- **Labels and annotations**: those by which the chart selects its pods, helm knows its objects and the operator its runs are refused with the remedy, and so is a variable in
+  `extraEnv` that a value of the chart sets. Of the others the nearer wins: `podLabels` over `commonLabels`, and either over `app.kubernetes.io/version`, `part-of` and `component`.
+- **Null** takes a default away: `--set nodeSelector=null`, or one key, `--set 'nodeSelector.kubernetes\\.io/arch=null'` (images of your own for other nodes). What cannot be
+  absent is refused with its name.
+- **OpenShift** (SCC `restricted-v2`): UID and group are of the namespace's range, not the chart's. With `userIds: auto` helm sees by the cluster's API that it is one; `helm template`
+  and tools that render without the cluster need `--api-versions security.openshift.io/v1` or `userIds: platform`. Elsewhere `platform` leaves it to the image, whose user is 65532.
 - **Upgrade**: `helm upgrade` brings the CustomResourceDefinition with it, and `helm rollback` takes it back; with values of your own add `--reset-then-reuse-values`. Schedules go on while the operator is away; a changed `runner` reaches
   every CronJob within seconds.
 - **Uninstall**: `helm uninstall` takes the operator and its permissions away. The CustomResourceDefinition, the policies and their CronJobs stay and go on running: delete

@@ -95,7 +95,9 @@ impl Kubectl {
     /// The cluster does not make it within 30 s.
     pub fn namespace(&self, name: &str) -> Result<()> {
         // In block style: an older kubectl takes what begins with a brace for JSON.
-        self.apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {name}\n"))?;
+        self.apply(&format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: \"{name}\"\n"
+        ))?;
         wait::until("the default ServiceAccount", Duration::from_secs(30), || {
             match self.run(["-n", name, "get", "serviceaccount", "default"]) {
                 Ok(_) => Look::Met(()),

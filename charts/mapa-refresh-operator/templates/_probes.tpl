@@ -5,9 +5,9 @@
 {{- if .enabled }}
 {{ first $probe }}Probe:
   httpGet: { path: {{ last $probe }}, port: metrics }
-  periodSeconds: {{ .periodSeconds }}
-  timeoutSeconds: {{ .timeoutSeconds }}
-  failureThreshold: {{ .failureThreshold }}
+  periodSeconds: {{ int64 .periodSeconds }}
+  timeoutSeconds: {{ int64 .timeoutSeconds }}
+  failureThreshold: {{ int64 .failureThreshold }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -11,15 +11,21 @@
 
 mod alerts;
 mod configuration;
+mod dependency;
 mod examples;
 mod gitops;
+mod names;
 mod notes;
+mod ownership;
 mod permissions;
+mod platform;
+mod properties;
 mod release;
 mod rendering;
 mod schema;
 mod selectors;
 mod self_test;
+mod umbrella;
 mod world;
 
 use libtest_mimic::{Arguments, Trial};
@@ -30,6 +36,9 @@ fn main() {
     let trials = [
         rendering::TESTS,
         schema::TESTS,
+        ownership::TESTS,
+        dependency::TESTS,
+        platform::TESTS,
         selectors::TESTS,
         notes::TESTS,
         alerts::TESTS,
@@ -39,6 +48,8 @@ fn main() {
         release::TESTS,
         self_test::TESTS,
         permissions::TESTS,
+        names::TESTS,
+        properties::TESTS,
     ]
     .concat()
     .into_iter()

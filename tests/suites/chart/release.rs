@@ -58,17 +58,7 @@ fn life(_: &World) {
     let (first_checksum, first_image) = (checksum(), image());
     assert_eq!(first_image, "ghcr.io/radar-dev/mapa-refresh-operator:0.1.0");
 
-    // The Prometheus operator's kinds, as far as a release needs them.
-    for (kind, plural) in [
-        ("PodMonitor", "podmonitors"),
-        ("ServiceMonitor", "servicemonitors"),
-        ("PrometheusRule", "prometheusrules"),
-    ] {
-        cluster.kubectl().apply(&definition(kind, plural)).unwrap();
-        let name = format!("crd/{plural}.monitoring.coreos.com");
-        let established = ["wait", "--for=condition=Established", &name, "--timeout=30s"];
-        cluster.kubectl().run(established).unwrap();
-    }
+    define_monitors(&cluster);
 
     // Every template, accepted by the API server; names stay, so that it is the same release.
     let everything = fixture("values", "everything").display().to_string();
@@ -166,6 +156,20 @@ fn life(_: &World) {
     cluster.release("install", NAMESPACE, &images).unwrap();
     assert_eq!(image(), "a/operator:2");
     assert_eq!(uid(), before);
+}
+
+/// The Prometheus operator's kinds, as far as a release needs them.
+pub fn define_monitors(cluster: &Cluster) {
+    for (kind, plural) in [
+        ("PodMonitor", "podmonitors"),
+        ("ServiceMonitor", "servicemonitors"),
+        ("PrometheusRule", "prometheusrules"),
+    ] {
+        cluster.kubectl().apply(&definition(kind, plural)).unwrap();
+        let name = format!("crd/{plural}.monitoring.coreos.com");
+        let established = ["wait", "--for=condition=Established", &name, "--timeout=30s"];
+        cluster.kubectl().run(established).unwrap();
+    }
 }
 
 /// A CustomResourceDefinition of the Prometheus operator that takes everything.

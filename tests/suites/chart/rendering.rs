@@ -41,7 +41,14 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// The sets of values.
-const SETS: [&str; 5] = ["defaults", "one-namespace", "high-availability", "everything", "oracle"];
+const SETS: [&str; 6] = [
+    "defaults",
+    "one-namespace",
+    "high-availability",
+    "everything",
+    "oracle",
+    "openshift",
+];
 
 pub fn render(set: &str, further: &[&str]) -> String {
     let chart = chart().display().to_string();

@@ -5,13 +5,21 @@ use std::fs;
 use mapa_refresh_tests::helm::{Helm, chart};
 use serde_json::{Value, json};
 
-use crate::world::{Test, World};
+use crate::{
+    rendering::render,
+    umbrella::Umbrella,
+    world::{Test, World},
+};
 
 pub const TESTS: &[Test] = &[
     ("schema::a_wrong_value_fails_with_its_name", wrong),
     (
         "schema::every_value_of_another_type_fails_with_its_name",
         of_another_type,
+    ),
+    (
+        "schema::what_null_takes_away_is_named_or_nothing_stands_for_it",
+        taken_away,
     ),
     ("schema::no_object_takes_what_it_does_not_know", closed),
     ("schema::it_has_every_value_and_no_other", complete),
@@ -145,6 +153,53 @@ fn wrong(_: &World) {
         ),
         ("selfTest.enabled=no", "/selfTest/enabled", "got string, want boolean"),
         ("replicas=10", "/replicas", "maximum: got 10, want 9"),
+        ("enabled=on", "/enabled", "got string, want boolean"),
+        (
+            "userIds=root",
+            "/userIds",
+            "value must be one of 'auto', 'fixed', 'platform'",
+        ),
+        (
+            "fullnameOverride=Mapa",
+            "/fullnameOverride",
+            "'Mapa' does not match pattern",
+        ),
+        ("commonLabels.a=b c", "/commonLabels/a", "'b c' does not match pattern"),
+        (
+            "podLabels.a/b/c=d",
+            "/podLabels",
+            "additional properties 'a/b/c' not allowed",
+        ),
+        (
+            "runner.resources.limits.gpu=1",
+            "/runner/resources/limits",
+            "additional properties 'gpu' not allowed",
+        ),
+        (
+            "runner.labels.a b=c",
+            "/runner/labels",
+            "additional properties 'a b' not allowed",
+        ),
+        (
+            "runner.annotations.-a=c",
+            "/runner/annotations",
+            "additional properties '-a' not allowed",
+        ),
+        (
+            "extraEnv[0].name=A=B",
+            "/extraEnv/0/name",
+            "'A=B' does not match pattern",
+        ),
+        (
+            "tolerations[0].value=x",
+            "/tolerations/0",
+            "missing property 'operator'",
+        ),
+        (
+            "networkPolicy.apiServerCIDRs={10.0.0.256/32}",
+            "/networkPolicy/apiServerCIDRs/0",
+            "'10.0.0.256/32' does not match pattern",
+        ),
         ("leaderElection.enabled=false", "/replicas", "maximum: got 2, want 1"),
         (
             "leaderElection.enabled=maybe",
@@ -192,18 +247,96 @@ fn of_another_type(_: &World) {
             _ => (json!({ "x": [] }), "got object, want "),
         };
         if !place.is_empty() {
-            let said = refusal("--set-json", &format!("{}={wrong}", place[1..].replace('/', ".")));
+            let said = refusal("--set-json", &format!("{}={wrong}", as_path(place)));
             assert!(said.contains(&format!("at '{place}': {want}")), "{place}: {said}");
         }
         for (name, below) in value.as_object().into_iter().flatten() {
-            assert!(!name.contains(['.', '/']), "{place}/{name} is no path that helm reads");
-            look(&format!("{place}/{name}"), below);
+            // As a JSON pointer has it.
+            look(
+                &format!("{place}/{}", name.replace('~', "~0").replace('/', "~1")),
+                below,
+            );
         }
     }
     look("", &values());
 }
 
-fn read() -> Value {
+/// A JSON pointer as the path that `--set` reads.
+fn as_path(place: &str) -> String {
+    let names = place[1..].split('/');
+    let names: Vec<String> = names
+        .map(|name| name.replace("~1", "/").replace("~0", "~").replace('.', "\\."))
+        .collect();
+    names.join(".")
+}
+
+/// Every place of values.yaml is taken away by null: its default stands for it, or helm says that it is missing.
+fn taken_away(_: &World) {
+    fn collect(place: &str, value: &Value, places: &mut Vec<String>) {
+        if !place.is_empty() {
+            places.push(place.to_owned());
+        }
+        for (name, below) in value.as_object().into_iter().flatten() {
+            collect(&format!("{place}/{}", name.replace('/', "~1")), below, places);
+        }
+    }
+    let mut places = Vec::new();
+    collect("", &values(), &mut places);
+    let nothing = |place: &str| {
+        let names = place[1..].rsplit('/').map(|name| name.replace("~1", "/"));
+        names.fold(Value::Null, |below, name| json!({ name: below }))
+    };
+    let umbrella = Umbrella::new((0..places.len()).map(|index| format!("alias: m{index}")));
+    let given = |is_meant: &dyn Fn(usize) -> bool| {
+        let given = places.iter().enumerate().map(|(index, place)| {
+            let value = if is_meant(index) { nothing(place) } else { json!({}) };
+            (format!("m{index}"), value)
+        });
+        Value::Object(given.collect())
+    };
+    let said = umbrella
+        .render("x", "x", &given(&|_| true), &[])
+        .unwrap_err()
+        .to_string();
+    let refused: Vec<usize> = (0..places.len())
+        .filter(|index| said.contains(&format!("\nm{index}:\n")))
+        .collect();
+    assert!(refused.len() > 40 && refused.len() < places.len() - 40, "{refused:?}");
+    for index in &refused {
+        let (_, complaints) = said.split_once(&format!("\nm{index}:\n")).unwrap();
+        let first = complaints.lines().next().unwrap();
+        let (above, name) = places[*index].rsplit_once('/').unwrap();
+        assert_eq!(first, format!("- at '{above}': missing property '{name}'"));
+    }
+    // Nothing of what is left out is written as a word.
+    let rendered = umbrella
+        .render("x", "x", &given(&|index| !refused.contains(&index)), &[])
+        .unwrap();
+    for word in ["null", "<nil>", "no value"] {
+        let found = rendered
+            .lines()
+            .find(|line| line.trim_end().ends_with(&format!(": {word}")));
+        assert_eq!(found, None);
+    }
+    // A label of nodes that is by default is taken away alone, or with all of them.
+    let of_deployment = |set: &str| -> Value {
+        let text = render("defaults", &[set, "--show-only=templates/deployment.yaml"]);
+        serde_yaml::from_str::<Value>(&text).unwrap()["spec"]["template"]["spec"]["nodeSelector"].clone()
+    };
+    let (os, arch) = ("kubernetes.io/os", "kubernetes.io/arch");
+    assert_eq!(
+        of_deployment("--set=nodeSelector.disk=ssd"),
+        json!({ os: "linux", arch: "amd64", "disk": "ssd" })
+    );
+    assert_eq!(
+        of_deployment(r"--set=nodeSelector.kubernetes\.io/arch=null"),
+        json!({ os: "linux" })
+    );
+    assert_eq!(of_deployment("--set=nodeSelector=null"), Value::Null);
+}
+
+/// The schema of the values.
+pub fn read() -> Value {
     serde_json::from_str(&fs::read_to_string(chart().join("values.schema.json")).unwrap()).unwrap()
 }
 
@@ -237,7 +370,9 @@ fn complete(_: &World) {
             return;
         };
         let values = values.as_object().unwrap();
-        for (name, schema) in known.iter().filter(|(name, _)| *name != "global") {
+        // What helm puts there, or reads for itself, has no default: one for `enabled` would win over a parent's tags.
+        let of_helm = |name: &str| place.is_empty() && ["global", "enabled"].contains(&name);
+        for (name, schema) in known.iter().filter(|(name, _)| !of_helm(name)) {
             let value = values
                 .get(name)
                 .unwrap_or_else(|| panic!("values.yaml has no {place}{name}"));
