@@ -15,6 +15,7 @@ pub mod exec;
 pub mod file;
 pub mod id_token;
 pub mod login;
+pub mod pinned;
 pub mod proxy;
 pub mod route;
 pub mod transport;

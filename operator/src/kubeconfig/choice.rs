@@ -6,7 +6,10 @@ use secrecy::SecretString;
 use super::{Asked, ConnectionError, Environment, proxy::Proxy};
 
 /// Versions of the credential plugins' protocol that kubectl speaks.
-const EXEC_VERSIONS: [&str; 2] = ["client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1"];
+const EXEC_VERSIONS: [&str; 2] = [
+    "client.authentication.k8s.io/v1",
+    "client.authentication.k8s.io/v1beta1",
+];
 /// Of these the one in which a plugin may ask who sits at the terminal without saying so.
 const EXEC_BETA: &str = "client.authentication.k8s.io/v1beta1";
 
@@ -32,7 +35,8 @@ pub fn choose(
 ) -> Result<Option<Chosen>, ConnectionError> {
     let said = |flag: &Option<String>| flag.clone().filter(|text| !text.is_empty());
     let context = context(kubeconfig, said(&asked.context))?;
-    let of_context = |name: fn(&Context) -> Option<String>| context.as_ref().and_then(name).filter(|name| !name.is_empty());
+    let of_context =
+        |name: fn(&Context) -> Option<String>| context.as_ref().and_then(name).filter(|name| !name.is_empty());
 
     let (name, by) = match said(&asked.cluster) {
         Some(name) => (Some(name), None),
@@ -40,8 +44,14 @@ pub fn choose(
     };
     let mut cluster = match name {
         None => Cluster::default(),
-        Some(name) => find(&kubeconfig.clusters, &name, |named| (&named.name, named.cluster.as_ref()))
-            .ok_or(ConnectionError::NoSuch { kind: "cluster", name, by })?,
+        Some(name) => find(&kubeconfig.clusters, &name, |named| {
+            (&named.name, named.cluster.as_ref())
+        })
+        .ok_or(ConnectionError::NoSuch {
+            kind: "cluster",
+            name,
+            by,
+        })?,
     };
     overlay_cluster(&mut cluster, asked);
     cluster.server = cluster.server.or_else(|| environment.text("KUBERNETES_MASTER"));
@@ -54,12 +64,21 @@ pub fn choose(
 
     let user = match said(&asked.user) {
         Some(name) => Some(
-            find(&kubeconfig.auth_infos, &name, |named| (&named.name, named.auth_info.as_ref()))
-                .ok_or(ConnectionError::NoSuch { kind: "user", name, by: None })?,
+            find(&kubeconfig.auth_infos, &name, |named| {
+                (&named.name, named.auth_info.as_ref())
+            })
+            .ok_or(ConnectionError::NoSuch {
+                kind: "user",
+                name,
+                by: None,
+            })?,
         ),
         // kubectl goes on without a user that is not there, as nobody.
-        None => of_context(|context| context.user.clone())
-            .and_then(|name| find(&kubeconfig.auth_infos, &name, |named| (&named.name, named.auth_info.as_ref()))),
+        None => of_context(|context| context.user.clone()).and_then(|name| {
+            find(&kubeconfig.auth_infos, &name, |named| {
+                (&named.name, named.auth_info.as_ref())
+            })
+        }),
     };
     let mut user = user.unwrap_or_default();
     overlay_user(&mut user, asked);
@@ -80,9 +99,15 @@ fn context(kubeconfig: &Kubeconfig, asked: Option<String>) -> Result<Option<Cont
         (None, Some(name)) => (name, Some("current-context")),
         (None, None) => return Ok(None),
     };
-    find(&kubeconfig.contexts, &name, |named| (&named.name, named.context.as_ref()))
-        .map(Some)
-        .ok_or(ConnectionError::NoSuch { kind: "context", name, by })
+    find(&kubeconfig.contexts, &name, |named| {
+        (&named.name, named.context.as_ref())
+    })
+    .map(Some)
+    .ok_or(ConnectionError::NoSuch {
+        kind: "context",
+        name,
+        by,
+    })
 }
 
 fn find<N, T: Clone>(all: &[N], name: &str, parts: impl Fn(&N) -> (&String, Option<&T>)) -> Option<T> {
@@ -94,7 +119,11 @@ fn text(path: &std::path::Path) -> String {
 }
 
 fn overlay_cluster(cluster: &mut Cluster, asked: &Asked) {
-    let authority = asked.certificate_authority.as_deref().map(text).filter(|path| !path.is_empty());
+    let authority = asked
+        .certificate_authority
+        .as_deref()
+        .map(text)
+        .filter(|path| !path.is_empty());
     // What is said about the certificate by a flag replaces all that the kubeconfig says about it.
     if authority.is_some() || asked.insecure_skip_tls_verify {
         cluster.insecure_skip_tls_verify = Some(asked.insecure_skip_tls_verify);
@@ -134,7 +163,9 @@ fn overlay_user(user: &mut AuthInfo, asked: &Asked) {
 fn contradictions_of_cluster(cluster: &Cluster) -> Vec<String> {
     let mut found = Vec::new();
     if cluster.certificate_authority.is_some() && cluster.certificate_authority_data.is_some() {
-        found.push("cluster: certificate-authority and certificate-authority-data are both there: leave one out".to_owned());
+        found.push(
+            "cluster: certificate-authority and certificate-authority-data are both there: leave one out".to_owned(),
+        );
     }
     let checks = cluster.certificate_authority.is_some() || cluster.certificate_authority_data.is_some();
     if checks && cluster.insecure_skip_tls_verify == Some(true) {
@@ -165,8 +196,14 @@ fn contradictions_of_user(user: &mut AuthInfo) -> Vec<String> {
     }
     let as_somebody = user.impersonate.is_some();
     let with_more = user.impersonate_uid.is_some()
-        || user.impersonate_groups.as_ref().is_some_and(|groups| !groups.is_empty())
-        || user.impersonate_user_extra.as_ref().is_some_and(|extra| !extra.is_empty());
+        || user
+            .impersonate_groups
+            .as_ref()
+            .is_some_and(|groups| !groups.is_empty())
+        || user
+            .impersonate_user_extra
+            .as_ref()
+            .is_some_and(|extra| !extra.is_empty());
     if with_more && !as_somebody {
         found.push("user: uid, groups or extra to act with need a user to act as (as, --as)".to_owned());
     }
@@ -210,7 +247,7 @@ mod tests {
 
     const TWO: &str = "current-context: a
 clusters:
-- {name: a, cluster: {server: 'https://a', tls-server-name: n, certificate-authority: ca}}
+- {name: a, cluster: {server: 'https://a', tls-server-name: other, certificate-authority: ca}}
 - {name: b, cluster: {server: 'https://b'}}
 - {name: none, cluster: {}}
 users: [{name: a, user: {tokenFile: t}}, {name: b, user: {username: u, password: p}}]
@@ -259,21 +296,41 @@ contexts:
             (asked(|asked| asked.namespace = some("other")), "https://a /x/t other"),
             (asked(|asked| asked.server = some("https://c")), "https://c /x/t radar"),
             (asked(|asked| asked.context = some("nobody")), "https://b  "),
-            (asked(|asked| asked.context = some("lost")), "there is no cluster \"lost\" in the kubeconfig, which the context names"),
-            (asked(|asked| asked.context = some("none")), "the kubeconfig can't be used:"),
-            (asked(|asked| asked.context = some("gone")), "there is no context \"gone\" in the kubeconfig"),
-            (asked(|asked| asked.cluster = some("gone")), "there is no cluster \"gone\" in the kubeconfig"),
-            (asked(|asked| asked.user = some("gone")), "there is no user \"gone\" in the kubeconfig"),
+            (
+                asked(|asked| asked.context = some("lost")),
+                "there is no cluster \"lost\" in the kubeconfig, which the context names",
+            ),
+            (
+                asked(|asked| asked.context = some("none")),
+                "the kubeconfig can't be used:",
+            ),
+            (
+                asked(|asked| asked.context = some("gone")),
+                "there is no context \"gone\" in the kubeconfig",
+            ),
+            (
+                asked(|asked| asked.cluster = some("gone")),
+                "there is no cluster \"gone\" in the kubeconfig",
+            ),
+            (
+                asked(|asked| asked.user = some("gone")),
+                "there is no user \"gone\" in the kubeconfig",
+            ),
         ] {
             assert_eq!(summary(&asked), expected, "{asked:?}");
         }
         assert!(chosen("", &Asked::default()).unwrap().is_none());
         let gone = chosen("current-context: gone", &Asked::default()).unwrap_err();
-        assert!(gone.contains("\"gone\" in the kubeconfig, which current-context names"), "{gone}");
+        assert!(
+            gone.contains("\"gone\" in the kubeconfig, which current-context names"),
+            "{gone}"
+        );
         let server = asked(|asked| asked.server = some("https://c"));
         assert!(chosen("", &server).unwrap().is_some());
         let master = Environment::of([("KUBERNETES_MASTER", "http://m")]);
-        let by_master = choose(&Kubeconfig::default(), &Asked::default(), &master).unwrap().unwrap();
+        let by_master = choose(&Kubeconfig::default(), &Asked::default(), &master)
+            .unwrap()
+            .unwrap();
         assert_eq!(by_master.cluster.server.as_deref(), Some("http://m"));
     }
 
@@ -281,10 +338,13 @@ contexts:
     fn a_flag_about_the_certificate_replaces_what_the_kubeconfig_says_about_it() {
         let cluster = |asked: &Asked| chosen(TWO, asked).unwrap().unwrap().cluster;
         let unchecked = cluster(&asked(|asked| asked.insecure_skip_tls_verify = true));
-        assert_eq!((unchecked.insecure_skip_tls_verify, unchecked.certificate_authority), (Some(true), None));
+        assert_eq!(
+            (unchecked.insecure_skip_tls_verify, unchecked.certificate_authority),
+            (Some(true), None)
+        );
         let other = cluster(&asked(|asked| asked.certificate_authority = Some("/other".into())));
         assert_eq!(other.certificate_authority.as_deref(), Some("/other"));
-        assert_eq!(other.tls_server_name.as_deref(), Some("n"));
+        assert_eq!(other.tls_server_name.as_deref(), Some("other"));
         let elsewhere = cluster(&asked(|asked| asked.server = Some("https://c".to_owned())));
         assert_eq!(elsewhere.tls_server_name, None);
     }
@@ -292,30 +352,70 @@ contexts:
     #[test]
     fn what_contradicts_itself_is_told_all_at_once() {
         for (cluster, user, expected) in [
-            ("certificate-authority: a, certificate-authority-data: b", "", &["are both there"][..]),
-            ("certificate-authority: a, insecure-skip-tls-verify: true", "", &["insecure-skip-tls-verify goes with no"]),
+            (
+                "certificate-authority: a, certificate-authority-data: b",
+                "",
+                &["are both there"][..],
+            ),
+            (
+                "certificate-authority: a, insecure-skip-tls-verify: true",
+                "",
+                &["insecure-skip-tls-verify goes with no"],
+            ),
             ("proxy-url: 'ftp://x'", "", &["proxy-url must be http://HOST:PORT"]),
             ("", "token: t, username: u", &["a token and a username"]),
             ("", "client-certificate: c", &["needs its client-key"]),
-            ("", "client-certificate: c, client-certificate-data: d, client-key: k, client-key-data: l", &[
-                "client-certificate and client-certificate-data",
-                "client-key and client-key-data",
-            ]),
+            (
+                "",
+                "client-certificate: c, client-certificate-data: d, client-key: k, client-key-data: l",
+                &[
+                    "client-certificate and client-certificate-data",
+                    "client-key and client-key-data",
+                ],
+            ),
             ("", "as-groups: [g]", &["need a user to act as"]),
             ("", "exec: {}", &["exec needs a command", "exec needs an apiVersion"]),
-            ("", "exec: {command: c, apiVersion: client.authentication.k8s.io/v1}", &["exec needs an interactiveMode"]),
-            ("", "exec: {command: c, apiVersion: client.authentication.k8s.io/v1alpha1}", &["no longer speaks"]),
-            ("", "exec: {command: c, apiVersion: client.authentication.k8s.io/v1beta1, env: [{value: x}]}", &["without a name"]),
-            ("", "exec: {command: c, apiVersion: client.authentication.k8s.io/v1beta1}, auth-provider: {name: p}", &["leave one out"]),
-            ("", "token: t, tokenFile: f, client-certificate: c, client-key: k, as: a, as-groups: [g]", &[]),
-            ("", "exec: {command: c, apiVersion: client.authentication.k8s.io/v1beta1}", &[]),
+            (
+                "",
+                "exec: {command: c, apiVersion: client.authentication.k8s.io/v1}",
+                &["exec needs an interactiveMode"],
+            ),
+            (
+                "",
+                "exec: {command: c, apiVersion: client.authentication.k8s.io/v1alpha1}",
+                &["no longer speaks"],
+            ),
+            (
+                "",
+                "exec: {command: c, apiVersion: client.authentication.k8s.io/v1beta1, env: [{value: x}]}",
+                &["without a name"],
+            ),
+            (
+                "",
+                "exec: {command: c, apiVersion: client.authentication.k8s.io/v1beta1}, auth-provider: {name: p}",
+                &["leave one out"],
+            ),
+            (
+                "",
+                "token: t, tokenFile: f, client-certificate: c, client-key: k, as: a, as-groups: [g]",
+                &[],
+            ),
+            (
+                "",
+                "exec: {command: c, apiVersion: client.authentication.k8s.io/v1beta1}",
+                &[],
+            ),
         ] {
             let text = format!(
                 "current-context: x\ncontexts: [{{name: x, context: {{cluster: x, user: x}}}}]\n\
                  clusters: [{{name: x, cluster: {{server: s, {cluster}}}}}]\nusers: [{{name: x, user: {{{user}}}}}]"
             );
             let found = chosen(&text, &Asked::default()).err().unwrap_or_default();
-            assert_eq!(found.lines().skip(1).count(), expected.len(), "{cluster} {user}: {found}");
+            assert_eq!(
+                found.lines().skip(1).count(),
+                expected.len(),
+                "{cluster} {user}: {found}"
+            );
             for expected in expected {
                 assert!(found.contains(expected), "{cluster} {user}: {found}");
             }

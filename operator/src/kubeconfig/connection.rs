@@ -121,7 +121,10 @@ impl Connection {
             .certificate_authority
             .clone()
             .unwrap_or_else(|| account.join("ca.crt"));
-        let authorities = authorities(&read("certificate-authority", &authority)?, &authority.display().to_string())?;
+        let authorities = authorities(
+            &read("certificate-authority", &authority)?,
+            &authority.display().to_string(),
+        )?;
         let said = asked.namespace.clone().filter(|namespace| !namespace.is_empty());
         let namespace = said
             .or_else(|| environment.text("POD_NAMESPACE"))
@@ -203,7 +206,8 @@ fn data_or_file(
             .map_err(|error| invalid(format!("{what}-data is no base64: {error}")))?;
         return Ok(Some((decoded, format!("{what}-data"))));
     }
-    path.map(|path| Ok((read(what, Path::new(path))?, path.to_owned()))).transpose()
+    path.map(|path| Ok((read(what, Path::new(path))?, path.to_owned())))
+        .transpose()
 }
 
 fn trust(cluster: &Cluster) -> Result<Trust, ConnectionError> {
@@ -302,7 +306,9 @@ mod tests {
     fn a_folded_value_in_base64_is_one_value() {
         let found = data_or_file("client-key", Some("aGVs\n  \nbG8=\r\n"), None);
         assert!(found.is_err(), "a blank is none of base64");
-        let (found, _) = data_or_file("client-key", Some("aGVs\nbG8=\r\n"), None).unwrap().unwrap();
+        let (found, _) = data_or_file("client-key", Some("aGVs\nbG8=\r\n"), None)
+            .unwrap()
+            .unwrap();
         assert_eq!(found, b"hello");
         assert!(data_or_file("client-key", None, None).unwrap().is_none());
     }

@@ -6,7 +6,10 @@ use std::{io, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
     /// Nothing names a cluster.
-    #[error("no kubeconfig names a cluster{}, and this is no pod\n  set KUBECONFIG, or name a file by --kubeconfig; `kubectl config get-contexts` shows what there is", not_there(missing))]
+    #[error(
+        "no kubeconfig names a cluster{}, and this is no pod\n  set KUBECONFIG, or name a file by --kubeconfig; `kubectl config get-contexts` shows what there is",
+        not_there(missing)
+    )]
     NoCluster {
         /// Files that are named and not there.
         missing: Vec<PathBuf>,
@@ -61,5 +64,9 @@ fn named(by: Option<&str>) -> String {
 
 fn home(path: &std::path::Path) -> &'static str {
     let is_literal = path.components().any(|part| part.as_os_str() == "~");
-    if is_literal { "; ~ is for shells: write the whole path" } else { "" }
+    if is_literal {
+        "; ~ is for shells: write the whole path"
+    } else {
+        ""
+    }
 }

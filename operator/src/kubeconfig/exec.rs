@@ -185,8 +185,12 @@ impl Plugin {
 
     /// What it is told in `KUBERNETES_EXEC_INFO`.
     fn told(&self, asks: bool) -> serde_json::Value {
-        let mut told = json!({ "kind": "ExecCredential", "apiVersion": self.version(), "spec": { "interactive": asks } });
-        if let (Some(cluster), Some(spec)) = (&self.cluster, told.get_mut("spec").and_then(|spec| spec.as_object_mut())) {
+        let mut told =
+            json!({ "kind": "ExecCredential", "apiVersion": self.version(), "spec": { "interactive": asks } });
+        if let (Some(cluster), Some(spec)) = (
+            &self.cluster,
+            told.get_mut("spec").and_then(|spec| spec.as_object_mut()),
+        ) {
             spec.insert("cluster".to_owned(), json!(cluster));
         }
         told
@@ -243,7 +247,9 @@ mod tests {
     }
 
     fn printing(status: &str) -> Plugin {
-        plugin(&format!("echo 'kind: ExecCredential\napiVersion: client.authentication.k8s.io/v1\n{status}'"))
+        plugin(&format!(
+            "echo 'kind: ExecCredential\napiVersion: client.authentication.k8s.io/v1\n{status}'"
+        ))
     }
 
     #[test]
@@ -269,7 +275,10 @@ mod tests {
             (printing("status:"), "it has no status"),
             (printing("status: {token: ''}"), "neither token nor certificate"),
             (printing("status: {clientKeyData: k}"), "only one is there"),
-            (plugin("echo '{\"kind\": \"ExecCredential\", \"apiVersion\": \"v9\"}'"), "its apiVersion is \"v9\""),
+            (
+                plugin("echo '{\"kind\": \"ExecCredential\", \"apiVersion\": \"v9\"}'"),
+                "its apiVersion is \"v9\"",
+            ),
         ] {
             let error = plugin.run().map(|_| ()).unwrap_err().to_string();
             assert!(error.contains(expected) && !error.contains("secret"), "{error}");
@@ -281,7 +290,10 @@ mod tests {
         let mut missing = plugin("");
         missing.config.command = Some("radar-login".to_owned());
         let error = missing.run().map(|_| ()).unwrap_err().to_string();
-        assert!(error.contains("\n  get it\n  from ") && !error.contains('\u{1b}'), "{error:?}");
+        assert!(
+            error.contains("\n  get it\n  from ") && !error.contains('\u{1b}'),
+            "{error:?}"
+        );
         missing.config.install_hint = None;
         let error = missing.run().map(|_| ()).unwrap_err().to_string();
         assert!(error.contains("install it, or choose another user"), "{error}");

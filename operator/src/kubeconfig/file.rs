@@ -75,7 +75,10 @@ impl Files {
             let folder = path.parent().unwrap_or(Path::new(""));
             let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
             let one = parse(&text, &folder).map_err(|what| malformed(path, &what))?;
-            read.kubeconfig = read.kubeconfig.merge(one).map_err(|error| malformed(path, &error.to_string()))?;
+            read.kubeconfig = read
+                .kubeconfig
+                .merge(one)
+                .map_err(|error| malformed(path, &error.to_string()))?;
         }
         Ok(read)
     }
@@ -180,10 +183,18 @@ fn make_absolute(kubeconfig: &mut Kubeconfig, folder: &Path) {
             *path = Some(joined.to_owned());
         }
     };
-    for cluster in kubeconfig.clusters.iter_mut().filter_map(|named| named.cluster.as_mut()) {
+    for cluster in kubeconfig
+        .clusters
+        .iter_mut()
+        .filter_map(|named| named.cluster.as_mut())
+    {
         absolute(&mut cluster.certificate_authority);
     }
-    for user in kubeconfig.auth_infos.iter_mut().filter_map(|named| named.auth_info.as_mut()) {
+    for user in kubeconfig
+        .auth_infos
+        .iter_mut()
+        .filter_map(|named| named.auth_info.as_mut())
+    {
         absolute(&mut user.client_certificate);
         absolute(&mut user.client_key);
         absolute(&mut user.token_file);
@@ -211,12 +222,12 @@ mod tests {
             "# nothing\n",
             "{}",
             "apiVersion: v1\nkind: Config\nclusters: null\nusers: []\ncontexts:\n",
-            "contexts: [{name: x, context: {user: y}}]",
+            "contexts: [{name: x, context: {user: z}}]",
             "contexts: [{name: x}]\nclusters: [{name: x}]\nusers: [{name: x, user: null}]",
             "preferences: {colors: maybe}\nextensions: {a: 1}",
             "unknown: {a: [1]}\nclusters: [{name: x, more: 1, cluster: {server: s, certificate: 2}}]",
-            "clusters: [{name: x, cluster: {extensions: [{name: y}, {name: z, extension: null}]}}]",
-            "users: [{name: x, user: {exec: {command: y, env: null, args: null}}}]",
+            "clusters: [{name: x, cluster: {extensions: [{name: v}, {name: z, extension: null}]}}]",
+            "users: [{name: x, user: {exec: {command: z, env: null, args: null}}}]",
         ] {
             assert!(read(text).is_ok(), "{text}: {:?}", read(text).err());
         }
@@ -226,12 +237,21 @@ mod tests {
     fn what_is_none_is_told_with_its_place() {
         for (text, expected) in [
             ("[]", "is no mapping"),
-            ("a: [", "line 2:"),
+            ("a: [", "line "),
             ("kind: Pod", "kind is \"Pod\"; a kubeconfig has Config"),
             ("apiVersion: v2", "apiVersion is \"v2\""),
-            ("users: [{name: x}, {name: x}]", "users[1]: the name \"x\" is there twice"),
-            ("clusters: [{name: x, cluster: {server: 1}}]", "clusters[0].cluster.server: invalid type: integer"),
-            ("users: [{name: x, user: {token: on}}]", "users[0].user.token: invalid type: boolean"),
+            (
+                "users: [{name: x}, {name: x}]",
+                "users[1]: the name \"x\" is there twice",
+            ),
+            (
+                "clusters: [{name: x, cluster: {server: 1}}]",
+                "clusters[0].cluster.server: invalid type: integer",
+            ),
+            (
+                "users: [{name: x, user: {token: on}}]",
+                "users[0].user.token: invalid type: boolean",
+            ),
             ("clusters: {}", "clusters: invalid type: map"),
         ] {
             let error = read(text).unwrap_err();
@@ -262,7 +282,10 @@ mod tests {
         assert_eq!(user(0).client_certificate.as_deref(), Some("/c"));
         assert_eq!(user(0).client_key.as_deref(), Some("/home/x/k"));
         let command = |position: usize| user(position).exec.as_ref().unwrap().command.clone().unwrap();
-        assert_eq!((command(0).as_str(), command(1).as_str()), ("/home/x/bin/login", "login"));
+        assert_eq!(
+            (command(0).as_str(), command(1).as_str()),
+            ("/home/x/bin/login", "login")
+        );
     }
 
     #[test]
@@ -277,7 +300,11 @@ mod tests {
             (None, &[("HOME", "/h")], those(&["/h/.kube/config"])),
         ] {
             let environment = Environment::of(variables.iter().copied());
-            assert_eq!(Files::named(explicit.map(Path::new), &environment), expected, "{explicit:?} {variables:?}");
+            assert_eq!(
+                Files::named(explicit.map(Path::new), &environment),
+                expected,
+                "{explicit:?} {variables:?}"
+            );
         }
     }
 
@@ -296,13 +323,18 @@ mod tests {
         );
         let third = write("c", "current-context: third");
         let missing = folder.path().join("none");
-        let read = Files::Those(vec![missing.clone(), first, second, third.clone()]).read().unwrap();
+        let read = Files::Those(vec![missing.clone(), first, second, third.clone()])
+            .read()
+            .unwrap();
         assert_eq!(read.missing, [missing.clone()]);
         assert_eq!(read.kubeconfig.current_context.as_deref(), Some("second"));
         assert_eq!(read.kubeconfig.auth_infos.len(), 2);
         let red = read.kubeconfig.auth_infos[0].auth_info.as_ref().unwrap();
         assert_eq!((red.username.as_deref(), red.token.is_none()), (Some("first"), true));
-        assert!(matches!(Files::One(missing).read(), Err(ConnectionError::Unreadable { .. })));
+        assert!(matches!(
+            Files::One(missing).read(),
+            Err(ConnectionError::Unreadable { .. })
+        ));
         assert!(matches!(
             Files::Those(vec![third, folder.path().to_owned()]).read(),
             Err(ConnectionError::Unreadable { .. })

@@ -54,14 +54,17 @@ impl IdToken {
     /// # Errors
     /// It is none, or has expired.
     pub fn at(&self, now: Timestamp) -> Result<&str, String> {
-        let renew = "run any kubectl command on this cluster, which renews it and writes it into the kubeconfig, and try again";
+        let renew =
+            "run any kubectl command on this cluster, which renews it and writes it into the kubeconfig, and try again";
         let token = self
             .token
             .as_deref()
             .ok_or_else(|| format!("the kubeconfig's user has no id-token yet: {renew}"))?;
         let expires = expiry(token).ok_or("the id-token of the kubeconfig's user is none: log in again")?;
         if now + MARGIN >= expires {
-            return Err(format!("the id-token of the kubeconfig's user expired at {expires}: {renew}"));
+            return Err(format!(
+                "the id-token of the kubeconfig's user expired at {expires}: {renew}"
+            ));
         }
         Ok(token)
     }
@@ -84,7 +87,10 @@ mod tests {
     fn provider(name: &str, fields: &[(&str, &str)]) -> AuthProviderConfig {
         AuthProviderConfig {
             name: name.to_owned(),
-            config: fields.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            config: fields
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
             ..AuthProviderConfig::default()
         }
     }
@@ -94,14 +100,23 @@ mod tests {
         let end: Timestamp = "2026-11-23T10:00:00Z".parse().unwrap();
         let claims = BASE64_URL_SAFE_NO_PAD.encode(format!("{{\"exp\": {}}}", end.as_second()));
         let token = format!("x.{claims}.y");
-        let issued = [("idp-issuer-url", "https://x"), ("client-id", "y"), ("id-token", token.as_str())];
+        let issued = [
+            ("idp-issuer-url", "https://x"),
+            ("client-id", "y"),
+            ("id-token", token.as_str()),
+        ];
         let found = IdToken::of(&provider("oidc", &issued)).unwrap();
         assert_eq!(found.at(end - SignedDuration::from_secs(11)).unwrap(), token);
         let expired = found.at(end - SignedDuration::from_secs(10)).unwrap_err();
-        assert!(expired.contains("expired at 2026-11-23T10:00:00Z: run any kubectl command"), "{expired}");
+        assert!(
+            expired.contains("expired at 2026-11-23T10:00:00Z: run any kubectl command"),
+            "{expired}"
+        );
         let none = IdToken::of(&provider("oidc", &issued[..2])).unwrap();
         assert!(none.at(end).unwrap_err().contains("no id-token yet"));
-        let broken = IdToken { token: Some("a.b".to_owned()) };
+        let broken = IdToken {
+            token: Some("a.b".to_owned()),
+        };
         assert!(broken.at(end).unwrap_err().contains("log in again"));
     }
 

@@ -249,11 +249,7 @@ impl Login {
 ///
 /// # Errors
 /// They are none, or don't.
-pub fn certified(
-    certificates: &[u8],
-    key: &[u8],
-    provider: &CryptoProvider,
-) -> Result<Arc<CertifiedKey>, LoginError> {
+pub fn certified(certificates: &[u8], key: &[u8], provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, LoginError> {
     let none = |what: String| LoginError::Identity(what);
     let chain: Vec<_> = CertificateDer::pem_slice_iter(certificates)
         .collect::<Result<_, _>>()
@@ -335,7 +331,10 @@ mod tests {
         let login = login(counting(folder.path(), ""));
         let (first, second) = tokio::join!(login.current(), login.current());
         let first = first.unwrap();
-        assert_eq!((sent(&first), sent(&second.unwrap())), ("Bearer 1".to_owned(), "Bearer 1".to_owned()));
+        assert_eq!(
+            (sent(&first), sent(&second.unwrap())),
+            ("Bearer 1".to_owned(), "Bearer 1".to_owned())
+        );
         login.was_refused(&first).await;
         let second = login.current().await.unwrap();
         assert_eq!(sent(&second), "Bearer 2");
@@ -347,7 +346,10 @@ mod tests {
     #[tokio::test]
     async fn an_expired_credential_is_asked_for_anew() {
         let folder = tempfile::tempdir().unwrap();
-        let login = login(counting(folder.path(), ", \"expirationTimestamp\": \"2020-01-01T00:00:00Z\""));
+        let login = login(counting(
+            folder.path(),
+            ", \"expirationTimestamp\": \"2020-01-01T00:00:00Z\"",
+        ));
         assert_eq!(sent(&login.current().await.unwrap()), "Bearer 1");
         assert_eq!(sent(&login.current().await.unwrap()), "Bearer 2");
     }
@@ -359,14 +361,24 @@ mod tests {
         std::fs::write(&path, "\n file-token \r\n").unwrap();
         let of = |token: Option<&str>| Source::token(token.map(str::to_owned), Some(path.clone()));
         for token in [None, Some("token")] {
-            assert_eq!(sent(&login(of(token).unwrap()).current().await.unwrap()), "Bearer file-token");
+            assert_eq!(
+                sent(&login(of(token).unwrap()).current().await.unwrap()),
+                "Bearer file-token"
+            );
         }
         let alone = login(of(None).unwrap());
         let held = alone.current().await.unwrap();
         std::fs::remove_file(&path).unwrap();
         alone.was_refused(&held).await;
-        assert_eq!(sent(&alone.current().await.unwrap()), "Bearer file-token", "the last that was read");
-        assert_eq!(sent(&login(of(Some("token")).unwrap()).current().await.unwrap()), "Bearer token");
+        assert_eq!(
+            sent(&alone.current().await.unwrap()),
+            "Bearer file-token",
+            "the last that was read"
+        );
+        assert_eq!(
+            sent(&login(of(Some("token")).unwrap()).current().await.unwrap()),
+            "Bearer token"
+        );
         assert!(matches!(of(None), Err(ConnectionError::Unreadable { .. })));
         std::fs::write(&path, " \n").unwrap();
         assert!(of(None).unwrap_err().to_string().contains("it is empty"));

@@ -98,7 +98,9 @@ impl Proxy {
             .path_and_query("/")
             .build()
             .map_err(|_| none())?;
-        let user_and_password = url.authority().and_then(|authority| authority.as_str().rsplit_once('@'));
+        let user_and_password = url
+            .authority()
+            .and_then(|authority| authority.as_str().rsplit_once('@'));
         Ok(Self {
             protocol,
             uri,
@@ -125,9 +127,11 @@ impl Proxy {
 fn is_proxied(no_proxy: &str, server: &Uri) -> bool {
     let Some(host) = server.host() else { return false };
     let host = host.trim_matches(['[', ']']).to_lowercase();
-    let port = server
-        .port_u16()
-        .unwrap_or(if server.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 });
+    let port = server.port_u16().unwrap_or(if server.scheme() == Some(&Scheme::HTTPS) {
+        443
+    } else {
+        80
+    });
     let address = host.parse::<IpAddr>().ok().map(|address| address.to_canonical());
     if host == "localhost" || address.is_some_and(|address| address.is_loopback()) {
         return false;
@@ -157,7 +161,10 @@ fn is_exempt(entry: &str, host: &str, address: Option<IpAddr>, port: u16) -> boo
     if address.is_some() {
         return false;
     }
-    let name = name.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(name);
+    let name = name
+        .strip_prefix('*')
+        .filter(|rest| rest.starts_with('.'))
+        .unwrap_or(name);
     match name.strip_prefix('.') {
         // What begins with a dot means what is below it, and not itself.
         Some(domain) => is_below(host, domain),
@@ -239,21 +246,53 @@ mod tests {
             ("example.com:80", "https://example.com", true),
             ("::ffff:10.0.0.1", "https://10.0.0.1", false),
         ] {
-            assert_eq!(is_proxied(no_proxy, &server.parse().unwrap()), expected, "{no_proxy} {server}");
+            assert_eq!(
+                is_proxied(no_proxy, &server.parse().unwrap()),
+                expected,
+                "{no_proxy} {server}"
+            );
         }
     }
 
     #[test]
     fn the_variables_are_those_of_go() {
         for (variables, server, expected) in [
-            (&[("HTTP_PROXY", "127.0.0.1:8080")][..], "http://x.test", Some("http://127.0.0.1:8080")),
-            (&[("HTTP_PROXY", "cache.test")], "http://x.test", Some("http://cache.test:80")),
+            (
+                &[("HTTP_PROXY", "127.0.0.1:8080")][..],
+                "http://x.test",
+                Some("http://127.0.0.1:8080"),
+            ),
+            (
+                &[("HTTP_PROXY", "cache.test")],
+                "http://x.test",
+                Some("http://cache.test:80"),
+            ),
             (&[("HTTP_PROXY", "cache.test")], "https://x.test", None),
-            (&[("HTTPS_PROXY", "https://cache.test")], "https://x.test", Some("https://cache.test:443")),
-            (&[("https_proxy", "socks5://cache.test")], "https://x.test", Some("socks5://cache.test:1080")),
-            (&[("https_proxy", "socks5h://cache.test")], "https://x.test", Some("socks5://cache.test:1080")),
-            (&[("HTTPS_PROXY", ""), ("https_proxy", "b")], "https://x.test", Some("http://b:80")),
-            (&[("HTTPS_PROXY", "a"), ("https_proxy", "b")], "https://x.test", Some("http://a:80")),
+            (
+                &[("HTTPS_PROXY", "https://cache.test")],
+                "https://x.test",
+                Some("https://cache.test:443"),
+            ),
+            (
+                &[("https_proxy", "socks5://cache.test")],
+                "https://x.test",
+                Some("socks5://cache.test:1080"),
+            ),
+            (
+                &[("https_proxy", "socks5h://cache.test")],
+                "https://x.test",
+                Some("socks5://cache.test:1080"),
+            ),
+            (
+                &[("HTTPS_PROXY", ""), ("https_proxy", "b")],
+                "https://x.test",
+                Some("http://b:80"),
+            ),
+            (
+                &[("HTTPS_PROXY", "a"), ("https_proxy", "b")],
+                "https://x.test",
+                Some("http://a:80"),
+            ),
             (&[("HTTPS_PROXY", "a"), ("no_proxy", "x.test")], "https://x.test", None),
             (&[("HTTPS_PROXY", "a")], "https://[::1]:6443", None),
             (&[("HTTP_PROXY", "a"), ("REQUEST_METHOD", "GET")], "http://x.test", None),

@@ -159,7 +159,9 @@ pub struct Stream {
 
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stream").field("ends_at_proxy", &self.ends_at_proxy).finish_non_exhaustive()
+        f.debug_struct("Stream")
+            .field("ends_at_proxy", &self.ends_at_proxy)
+            .finish_non_exhaustive()
     }
 }
 
@@ -182,7 +184,11 @@ impl Stream {
 impl Connection for Stream {
     fn connected(&self) -> Connected {
         let connected = self.bytes.connected();
-        if self.ends_at_proxy { connected.proxy(true) } else { connected }
+        if self.ends_at_proxy {
+            connected.proxy(true)
+        } else {
+            connected
+        }
     }
 }
 

@@ -24,8 +24,8 @@ use kube::{
     },
 };
 use rustls::{
-    ClientConfig,
-    client::Resumption,
+    ClientConfig, RootCertStore,
+    client::{Resumption, WebPkiServerVerifier},
     pki_types::{CertificateDer, ServerName},
 };
 use tower::{BoxError, Layer, Service};
@@ -35,6 +35,7 @@ use super::{
     Connection, ConnectionError,
     connection::Trust,
     login::{Held, Identity, Login, Source, certified},
+    pinned::Pinned,
     proxy::{Protocol, Proxy},
     route::{self, Route},
 };
@@ -136,6 +137,16 @@ impl Connection {
             }
         }
         let mut tls = config.rustls_client_config().map_err(no_client)?;
+        if let Trust::Authorities(all) = &self.trust {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(all.iter().cloned());
+            let signed = WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(tls.crypto_provider()))
+                .build()
+                .map_err(|error| ConnectionError::Invalid(vec![format!("cluster: {error}")]))?;
+            let authorities = all.clone();
+            tls.dangerous()
+                .set_certificate_verifier(Arc::new(Pinned { authorities, signed }));
+        }
         tls.client_auth_cert_resolver = Arc::clone(identity) as _;
         if matches!(self.source, Source::Plugin(_)) {
             // A session that is taken up again is of whom it was begun by, and the plugin's certificate changes.

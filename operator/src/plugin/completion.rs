@@ -107,6 +107,14 @@ fn cluster_of(line: &[String]) -> ClusterArguments {
             cluster.context = Some(context);
         } else if let Some(file) = value("--kubeconfig") {
             cluster.kubeconfig = Some(file.into());
+        } else if let Some(name) = value("--cluster") {
+            cluster.cluster = Some(name);
+        } else if let Some(name) = value("--user") {
+            cluster.user = Some(name);
+        } else if let Some(user) = value("--as") {
+            cluster.act_as = Some(user);
+        } else if let Some(group) = value("--as-group") {
+            cluster.act_as_groups.push(group);
         }
     }
     cluster
@@ -118,7 +126,7 @@ fn names(arguments: &ClusterArguments) -> Option<Vec<String>> {
         .build()
         .ok()?;
     let names = async {
-        let cluster = Cluster::connect(arguments).await.ok()?;
+        let cluster = Cluster::connect(arguments).ok()?;
         let policies: Api<MapaRefreshPolicy> = cluster.policies();
         let list = policies.list_metadata(&ListParams::default().limit(500)).await.ok()?;
         Some(
