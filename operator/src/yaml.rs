@@ -18,6 +18,9 @@ const DEEPEST: usize = 128;
 /// Most values that aliases may stand for: a few lines of aliases to aliases stand for more than memory holds.
 const MOST_BY_ALIASES: usize = 100_000;
 
+/// The first number beyond 63 bits.
+const TWO_TO_63: f64 = 9_223_372_036_854_775_808.0;
+
 /// The tags of YAML itself.
 const CORE: &str = "tag:yaml.org,2002:";
 
@@ -308,10 +311,6 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, line: usize) -> Res
         };
     };
     let refused = || YamlError::at(line, format!("{text:?} is not of the type that its tag says"));
-    // The tag of no type.
-    if tag.handle().is_empty() && tag.suffix() == "!" || tag.handle() == "!" && tag.suffix().is_empty() {
-        return plain(text).map_err(|what| YamlError::at(line, what));
-    }
     let value = || plain(text).map_err(|what| YamlError::at(line, what));
     match tag.suffix_in_namespace(CORE).as_deref() {
         Some("null") => Some(value()?).filter(Value::is_null),
@@ -382,8 +381,14 @@ fn integer(text: &str) -> Option<Number> {
     if is_negative {
         return Some(0_i64.checked_sub_unsigned(size)?.into());
     }
-    // Beyond 63 bits Go takes no sign.
-    (i64::try_from(size).is_ok() || !text.starts_with('+')).then(|| size.into())
+    match i64::try_from(size) {
+        Ok(whole) => Some(whole.into()),
+        // For the API server it is a float; beyond 63 bits Go takes no sign.
+        #[expect(clippy::cast_precision_loss, reason = "as the API server does")]
+        Err(_) => (!text.starts_with('+'))
+            .then(|| Number::from_f64(size as f64))
+            .flatten(),
+    }
 }
 
 /// A number with a point or an exponent; one without a fraction is an integer for JSON.
@@ -400,12 +405,12 @@ fn float(text: &str) -> Option<Number> {
     if !number.is_finite() {
         return None;
     }
-    // Go prints a float without a point up to 1e21, and what is printed so is an integer for the API server.
-    let printed = format!("{number:.0}");
+    // Go prints what has no fraction without a point, and what is printed so is an integer for the API server if it fits.
     #[expect(clippy::float_cmp, reason = "whether it is whole is asked of the number itself")]
-    let is_whole = number.trunc() == number && number.abs() < 1e21;
-    if is_whole && let Ok(whole) = printed.parse::<i64>() {
-        return Some(whole.into());
+    let is_integer = number.trunc() == number && number.abs() < TWO_TO_63;
+    if is_integer {
+        #[expect(clippy::cast_possible_truncation, reason = "it is whole, and fits")]
+        return Some((number as i64).into());
     }
     Number::from_f64(number)
 }
@@ -440,7 +445,9 @@ mod tests {
             (".5", json!(0.5)),
             ("1e3", json!(1000)),
             ("1e400", json!("1e400")),
-            ("9223372036854775808", json!(9_223_372_036_854_775_808_u64)),
+            ("9223372036854775807", json!(i64::MAX)),
+            ("9223372036854775808", json!(9.223_372_036_854_776e18)),
+            ("-9223372036854775808", json!(i64::MIN)),
             ("18446744073709551616", json!(1.8446744073709552e19)),
             ("+", json!("+")),
             ("-", json!([null])),
@@ -451,6 +458,7 @@ mod tests {
             ("\"017\"", json!("017")),
             ("!!str on", json!("on")),
             ("!!int '5'", json!(5)),
+            ("! on", json!("on")),
             ("|\n  on\n", json!("on\n")),
         ] {
             assert_eq!(read(text), Ok(expected), "{text}");
@@ -517,7 +525,7 @@ mod tests {
         #[test]
         fn json_is_read_as_json_reads_it(text in "[a-z0-9 :.+-]{0,12}", number: i64, yes: bool) {
             let object = json!({ "text": text, "number": number, "yes": yes, "list": [text, number] });
-            prop_assert_eq!(first(&object.to_string()).unwrap(), object.clone());
+            prop_assert_eq!(&first(&object.to_string()).unwrap(), &object);
             // The same by the reader of YAML, which JSON is a part of.
             let list = format!("[{object}]");
             prop_assert_eq!(first(&list).unwrap(), json!([object]));

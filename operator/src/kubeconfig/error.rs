@@ -2,14 +2,11 @@
 
 use std::{io, path::PathBuf};
 
-/// Why there is no way to a cluster. Each says what to do.
+/// Why there is no way to a cluster, in one line.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
     /// Nothing names a cluster.
-    #[error(
-        "no kubeconfig names a cluster{}, and this is no pod\n  set KUBECONFIG, or name a file by --kubeconfig; `kubectl config get-contexts` shows what there is",
-        not_there(missing)
-    )]
+    #[error("no kubeconfig names a cluster{}, and this is no pod", not_there(missing))]
     NoCluster {
         /// Files that are named and not there.
         missing: Vec<PathBuf>,
@@ -33,7 +30,7 @@ pub enum ConnectionError {
         what: String,
     },
     /// Something that is named is not there.
-    #[error("there is no {kind} {name:?} in the kubeconfig{}\n  `kubectl config get-{kind}s` shows what there is", named(*by))]
+    #[error("there is no {kind} {name:?} in the kubeconfig{}", named(*by))]
     NoSuch {
         /// A context, cluster or user.
         kind: &'static str,
@@ -43,11 +40,27 @@ pub enum ConnectionError {
         by: Option<&'static str>,
     },
     /// What is chosen contradicts itself or lacks something.
-    #[error("the kubeconfig can't be used:\n  {}", .0.join("\n  "))]
+    #[error("the kubeconfig can't be used: {}", .0.join("; "))]
     Invalid(Vec<String>),
     /// No client can be made of it.
-    #[error("no client for the cluster: {0}\n  look at the certificates of the kubeconfig's cluster and user")]
+    #[error("no client for the cluster: {0}")]
     Client(#[source] Box<kube::Error>),
+}
+
+impl ConnectionError {
+    /// What whoever has kubectl can do about it, beyond mending what is named.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        match self {
+            Self::NoCluster { .. } => Some(
+                "set KUBECONFIG, or name a file by --kubeconfig; `kubectl config get-contexts` shows what there is"
+                    .to_owned(),
+            ),
+            Self::NoSuch { kind, .. } => Some(format!("`kubectl config get-{kind}s` shows what there is")),
+            Self::Client(_) => Some("look at the certificates of the kubeconfig's cluster and user".to_owned()),
+            Self::Unreadable { .. } | Self::Malformed { .. } | Self::Invalid(_) => None,
+        }
+    }
 }
 
 fn not_there(missing: &[PathBuf]) -> String {

@@ -72,7 +72,8 @@ impl Files {
                     });
                 }
             };
-            let folder = path.parent().unwrap_or(Path::new(""));
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let folder = folder.unwrap_or(Path::new("."));
             let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
             let one = parse(&text, &folder).map_err(|what| malformed(path, &what))?;
             read.kubeconfig = read
@@ -326,7 +327,7 @@ mod tests {
         let read = Files::Those(vec![missing.clone(), first, second, third.clone()])
             .read()
             .unwrap();
-        assert_eq!(read.missing, [missing.clone()]);
+        assert_eq!(read.missing, std::slice::from_ref(&missing));
         assert_eq!(read.kubeconfig.current_context.as_deref(), Some("second"));
         assert_eq!(read.kubeconfig.auth_infos.len(), 2);
         let red = read.kubeconfig.auth_infos[0].auth_info.as_ref().unwrap();

@@ -2,7 +2,10 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 use clap_complete::{Shell, engine::ArgValueCompleter};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
@@ -109,7 +112,7 @@ pub struct Arguments {
 #[command(next_help_heading = "Cluster")]
 pub struct ClusterArguments {
     /// Kubeconfig file; default: those in KUBECONFIG, then ~/.kube/config, then the pod's service account
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", value_parser = path())]
     pub kubeconfig: Option<PathBuf>,
 
     /// Context of the kubeconfig; default: its current one
@@ -137,7 +140,7 @@ pub struct ClusterArguments {
     pub tls_server_name: Option<String>,
 
     /// File of the authorities by which the API server's certificate is checked
-    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    #[arg(long, global = true, value_name = "FILE", value_parser = path(), hide_short_help = true)]
     pub certificate_authority: Option<PathBuf>,
 
     /// Do not check the API server's certificate: whoever is on the way can read and change everything
@@ -149,11 +152,11 @@ pub struct ClusterArguments {
     pub token: Option<String>,
 
     /// File of the client's certificate
-    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    #[arg(long, global = true, value_name = "FILE", value_parser = path(), hide_short_help = true)]
     pub client_certificate: Option<PathBuf>,
 
     /// File of the certificate's key
-    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    #[arg(long, global = true, value_name = "FILE", value_parser = path(), hide_short_help = true)]
     pub client_key: Option<PathBuf>,
 
     /// User to act as
@@ -330,6 +333,11 @@ pub struct CompleteArguments {
     /// The words.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub words: Vec<OsString>,
+}
+
+/// A path; an empty one is as if none were said, as for kubectl.
+fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 /// Reads 90s, 5m, 1h30m.

@@ -136,7 +136,10 @@ fn names(arguments: &ClusterArguments) -> Option<Vec<String>> {
                 .collect(),
         )
     };
-    runtime.block_on(async { tokio::time::timeout(OFFER_WITHIN, names).await.ok().flatten() })
+    let names = runtime.block_on(async { tokio::time::timeout(OFFER_WITHIN, names).await.ok().flatten() });
+    // A credential plugin may still wait for a login: whoever presses a key does not.
+    runtime.shutdown_background();
+    names
 }
 
 #[cfg(test)]

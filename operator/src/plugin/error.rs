@@ -11,7 +11,7 @@ pub enum PluginError {
     #[error("could not start the runtime: {0}")]
     Runtime(#[source] io::Error),
     /// There is no cluster to talk to.
-    #[error("no cluster: {0}")]
+    #[error("no cluster: {0}{remedy}", remedy = .0.remedy().map_or_else(String::new, |remedy| format!("\n  {remedy}")))]
     Connection(#[from] ConnectionError),
     /// Who asks can't be proved.
     #[error("could not {action}: {reason}")]

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     proxy::{Protocol, Proxy},
-    world::{OF_DEFAULT, Test, World, kubeconfig},
+    world::{OF_DEFAULT, Test, World, base64, kubeconfig},
 };
 
 pub const TESTS: &[Test] = &[
@@ -34,11 +34,6 @@ fn with(world: &World, more: &Value) -> Value {
         cluster[key] = value.clone();
     }
     kubeconfig(&cluster, &world.user())
-}
-
-fn base64(text: &str) -> String {
-    use base64::{Engine, prelude::BASE64_STANDARD};
-    BASE64_STANDARD.encode(text)
 }
 
 /// An authority that has signed nothing here.

@@ -121,6 +121,12 @@ impl World {
     }
 }
 
+/// As the `-data` fields of a kubeconfig have it.
+pub fn base64(text: &str) -> String {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    BASE64_STANDARD.encode(text)
+}
+
 /// A kubeconfig with one context.
 pub fn kubeconfig(cluster: &Value, user: &Value) -> Value {
     json!({
