@@ -23,7 +23,7 @@ pub mod transport;
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 pub use connection::Connection;
@@ -101,11 +101,12 @@ impl Environment {
 /// # Errors
 /// No kubeconfig names a cluster and this is no pod, or what is named is of no use.
 pub fn find(asked: &Asked, environment: &Environment) -> Result<Connection, ConnectionError> {
+    let account = Path::new(connection::ACCOUNT);
     let files = file::Files::named(asked.kubeconfig.as_deref(), environment);
     let read = files.read()?;
     match choice::choose(&read.kubeconfig, asked, environment)? {
         Some(chosen) => Connection::of(chosen, environment),
-        None if connection::is_pod(environment) => Connection::of_pod(asked, environment),
+        None if connection::is_pod(environment, account) => Connection::of_pod(asked, environment, account),
         None => Err(ConnectionError::NoCluster { missing: read.missing }),
     }
 }

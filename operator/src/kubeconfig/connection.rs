@@ -19,7 +19,7 @@ use super::{
 };
 
 /// Where a pod has its account.
-const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+pub(super) const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// How a cluster is reached, and as whom.
 #[derive(Debug)]
@@ -104,11 +104,11 @@ impl Connection {
     }
 
     /// The way from a pod to its cluster, as its account. As for client-go, a proxy of the environment is used here, too, unless `NO_PROXY`
-    /// exempts the address in `KUBERNETES_SERVICE_HOST`.
+    /// exempts the address in `KUBERNETES_SERVICE_HOST`. The account is in the folder `account`.
     ///
     /// # Errors
     /// The account can't be read.
-    pub(super) fn of_pod(asked: &Asked, environment: &Environment) -> Result<Self, ConnectionError> {
+    pub(super) fn of_pod(asked: &Asked, environment: &Environment, account: &Path) -> Result<Self, ConnectionError> {
         let text = |name| environment.text(name).unwrap_or_default();
         let (host, port) = (text("KUBERNETES_SERVICE_HOST"), text("KUBERNETES_SERVICE_PORT"));
         let host = match host.parse::<IpAddr>() {
@@ -116,10 +116,10 @@ impl Connection {
             _ => host,
         };
         let server = server(&format!("https://{host}:{port}"))?;
-        let account = Path::new(ACCOUNT);
         let authority = asked
             .certificate_authority
             .clone()
+            .filter(|path| !path.as_os_str().is_empty())
             .unwrap_or_else(|| account.join("ca.crt"));
         let authorities = authorities(
             &read("certificate-authority", &authority)?,
@@ -153,11 +153,11 @@ impl Connection {
     }
 }
 
-/// Whether this process is in a pod that has an account.
-pub(super) fn is_pod(environment: &Environment) -> bool {
+/// Whether this process is in a pod that has an account, in the folder `account`.
+pub(super) fn is_pod(environment: &Environment, account: &Path) -> bool {
     environment.value("KUBERNETES_SERVICE_HOST").is_some()
         && environment.value("KUBERNETES_SERVICE_PORT").is_some()
-        && Path::new(ACCOUNT).join("token").is_file()
+        && account.join("token").is_file()
 }
 
 fn invalid(what: impl Into<String>) -> ConnectionError {
@@ -311,5 +311,59 @@ mod tests {
             .unwrap();
         assert_eq!(found, b"hello");
         assert!(data_or_file("client-key", None, None).unwrap().is_none());
+    }
+
+    /// An authority that has signed nothing.
+    const AUTHORITY: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBdTCCARugAwIBAgIUdC3ZluaeIVB5Tkt+KGlcltnKe48wCgYIKoZIzj0EAwIw
+DzENMAsGA1UEAwwEdGVzdDAgFw0yNjExMzAwMDA2MDZaGA8yMTI2MTEwNjAwMDYw
+NlowDzENMAsGA1UEAwwEdGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABJJa
+nmAEY2n2UgENuHjKh/YG0IrTj7ofr2W2xgj/7KlTsWHQj68c/8bodnaMkmyC0K2c
+rkicxxsEB/tkBE4LJ1ajUzBRMB0GA1UdDgQWBBTcK7Q40sMb1RK6L7DddFbcEnE4
+HTAfBgNVHSMEGDAWgBTcK7Q40sMb1RK6L7DddFbcEnE4HTAPBgNVHRMBAf8EBTAD
+AQH/MAoGCCqGSM49BAMCA0gAMEUCIQDAEWn3QgET3KqoaR/b4PrdCxhy7B2fzwms
+cDSaaA4P6gIgKv5QhPmEKukJc/H9bi316IhV/LG+9a4YIT9Aq+PQ2Ek=
+-----END CERTIFICATE-----
+";
+
+    #[test]
+    fn a_pod_goes_to_its_cluster_as_its_account_and_by_the_proxy_of_its_environment() {
+        let account = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(account.path().join(name), text).unwrap();
+        let pod = [("KUBERNETES_SERVICE_HOST", "fd00::1"), ("KUBERNETES_SERVICE_PORT", "443")];
+        let with = |more: &[(&'static str, &'static str)]| Environment::of([&pod[..], more].concat());
+        assert!(!is_pod(&with(&[]), account.path()), "there is no account");
+        write("token", "secret\n");
+        write("ca.crt", AUTHORITY);
+        assert!(is_pod(&with(&[]), account.path()));
+        assert!(!is_pod(&Environment::of([pod[0]]), account.path()));
+
+        let connect = |asked: &Asked, more: &[(&'static str, &'static str)]| {
+            Connection::of_pod(asked, &with(more), account.path()).unwrap()
+        };
+        let by_default = connect(&Asked::default(), &[]);
+        assert_eq!(by_default.server, "https://[fd00::1]:443/");
+        assert_eq!((by_default.namespace.as_str(), &by_default.proxy), ("default", &None));
+        assert!(matches!(&by_default.source, Source::File { path, else_: None } if path.ends_with("token")));
+        assert!(matches!(&by_default.trust, Trust::File(path, all) if path.ends_with("ca.crt") && all.len() == 1));
+        write("namespace", "mapa-system\n");
+        assert_eq!(connect(&Asked::default(), &[]).namespace, "mapa-system");
+        assert_eq!(connect(&Asked::default(), &[("POD_NAMESPACE", "other")]).namespace, "other");
+        let asked = Asked {
+            namespace: Some("radar".to_owned()),
+            token: Some("mine".to_owned()),
+            ..Asked::default()
+        };
+        let flagged = connect(&asked, &[]);
+        assert_eq!(flagged.namespace, "radar");
+        assert!(matches!(&flagged.source, Source::Fixed(header) if header == "Bearer mine"));
+
+        let proxied = connect(&Asked::default(), &[("HTTPS_PROXY", "cache.test:3128")]);
+        assert_eq!(proxied.proxy.unwrap().to_string(), "http://cache.test:3128");
+        let exempt = [("HTTPS_PROXY", "cache.test:3128"), ("NO_PROXY", "fd00::/8")];
+        assert_eq!(connect(&Asked::default(), &exempt).proxy, None);
+        write("ca.crt", "none");
+        assert!(Connection::of_pod(&Asked::default(), &with(&[]), account.path()).is_err());
     }
 }
