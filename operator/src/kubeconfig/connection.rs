@@ -331,7 +331,10 @@ cDSaaA4P6gIgKv5QhPmEKukJc/H9bi316IhV/LG+9a4YIT9Aq+PQ2Ek=
     fn a_pod_goes_to_its_cluster_as_its_account_and_by_the_proxy_of_its_environment() {
         let account = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(account.path().join(name), text).unwrap();
-        let pod = [("KUBERNETES_SERVICE_HOST", "fd00::1"), ("KUBERNETES_SERVICE_PORT", "443")];
+        let pod = [
+            ("KUBERNETES_SERVICE_HOST", "fd00::1"),
+            ("KUBERNETES_SERVICE_PORT", "443"),
+        ];
         let with = |more: &[(&'static str, &'static str)]| Environment::of([&pod[..], more].concat());
         assert!(!is_pod(&with(&[]), account.path()), "there is no account");
         write("token", "secret\n");
@@ -349,7 +352,10 @@ cDSaaA4P6gIgKv5QhPmEKukJc/H9bi316IhV/LG+9a4YIT9Aq+PQ2Ek=
         assert!(matches!(&by_default.trust, Trust::File(path, all) if path.ends_with("ca.crt") && all.len() == 1));
         write("namespace", "mapa-system\n");
         assert_eq!(connect(&Asked::default(), &[]).namespace, "mapa-system");
-        assert_eq!(connect(&Asked::default(), &[("POD_NAMESPACE", "other")]).namespace, "other");
+        assert_eq!(
+            connect(&Asked::default(), &[("POD_NAMESPACE", "other")]).namespace,
+            "other"
+        );
         let asked = Asked {
             namespace: Some("radar".to_owned()),
             token: Some("mine".to_owned()),
