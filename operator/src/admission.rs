@@ -59,6 +59,7 @@ pub struct Admitted {
 pub fn admit(mut object: Value, namespace: &str) -> Result<Admitted, Vec<Problem>> {
     let mut walk = Walk::default();
     walk.check_identity(&object);
+    walk.check_metadata(&object);
     // What is asked about is the spec: a status is the operator's, and metadata the API server's.
     let mut root = Map::new();
     if let Some(spec) = object.get_mut("spec") {
@@ -127,6 +128,7 @@ impl Walk {
             self.problem("apiVersion", format!("write {version}"));
         }
         match object.pointer("/metadata/name").and_then(Value::as_str) {
+            None if object.pointer("/metadata/name").is_some_and(|name| !name.is_null()) => {}
             None => self.problem("metadata.name", "is required: write a name of at most 30 characters"),
             Some(name) if name.len() > MAX_NAME || !matches(DNS_SUBDOMAIN, name) => self.problem(
                 "metadata.name",
@@ -136,13 +138,38 @@ impl Walk {
         }
     }
 
+    /// What has to be text in the metadata that a file gives: the API server reads it before anything else.
+    fn check_metadata(&mut self, object: &Value) {
+        let texts = |map: &'static str| {
+            let fields = object.get("metadata").and_then(|metadata| metadata.get(map));
+            fields.and_then(Value::as_object).into_iter().flatten()
+        };
+        let named = ["name", "namespace"]
+            .into_iter()
+            .filter_map(|field| Some((format!("metadata.{field}"), object.get("metadata")?.get(field)?)));
+        let labels = ["labels", "annotations"]
+            .into_iter()
+            .flat_map(|map| texts(map).map(move |(key, value)| (format!("metadata.{map}[{key}]"), value)));
+        for (field, value) in named.chain(labels) {
+            if !value.is_string() && !value.is_null() {
+                self.problem(
+                    &field,
+                    format!("is {}; must be of type string{}", shown(value), quotes("string", value)),
+                );
+            }
+        }
+    }
+
     fn visit(&mut self, schema: &Value, value: &mut Value, path: &str) {
         if value.is_null() && is_nullable(schema) {
             return;
         }
         let type_ = schema.get("type").and_then(Value::as_str).unwrap_or("object");
         if !is_of(type_, value) {
-            return self.problem(path, format!("is {}; must be of type {type_}", shown(value)));
+            return self.problem(
+                path,
+                format!("is {}; must be of type {type_}{}", shown(value), quotes(type_, value)),
+            );
         }
         self.check_bounds(schema, value, path);
         match value {
@@ -363,6 +390,17 @@ fn shown(value: &Value) -> String {
         Value::Object(_) => "an object".to_owned(),
         Value::Array(_) => "a list".to_owned(),
         plain => plain.to_string(),
+    }
+}
+
+/// The remedy where text is wanted and YAML understood something else: `on` is true for it, `017` is 15.
+fn quotes(type_: &str, value: &Value) -> &'static str {
+    match (type_, value) {
+        ("string", Value::Bool(_)) => {
+            "; put it in quotes: without them YAML takes on, off, yes, no, y and n for true and false"
+        }
+        ("string", Value::Number(_)) => "; put it in quotes: without them YAML takes it for a number",
+        _ => "",
     }
 }
 

@@ -7,13 +7,13 @@ use std::{
 
 use k8s_openapi::jiff::Timestamp;
 use mapa_refresh_crds::{MapaRefreshPolicy, status::ReadyReason};
-use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
     admission::{Admitted, Defaulted, Problem, admit},
     settings::RunnerSettings,
     validate::{Credentials, Plan, validate},
+    yaml::{self, YamlError},
 };
 
 /// Largest file that is read: the API server takes no object beyond 1.5 MiB, and a file may hold a few.
@@ -33,7 +33,7 @@ pub enum FileError {
     /// It is larger than any policy.
     #[error("{0}: is larger than 16 MiB: that is no policy")]
     TooLarge(String),
-    /// It is no YAML.
+    /// It is no YAML, as kubectl reads it.
     #[error("{path}: document {document}: {error}")]
     Malformed {
         /// Its path.
@@ -41,7 +41,7 @@ pub enum FileError {
         /// Which document of the file, from 1.
         document: usize,
         /// Why.
-        error: serde_yaml::Error,
+        error: YamlError,
     },
     /// No document is a policy.
     #[error("{0}: no document of kind MapaRefreshPolicy")]
@@ -106,8 +106,8 @@ fn text_of(path: &Path) -> io::Result<String> {
 /// As [`read`].
 pub fn parse(text: &str, path: &str, namespace: &str, now: Timestamp) -> Result<Vec<Document>, FileError> {
     let mut objects = Vec::new();
-    for (position, document) in serde_yaml::Deserializer::from_str(text).enumerate() {
-        let object = Value::deserialize(document).map_err(|error| FileError::Malformed {
+    for (position, document) in yaml::documents(text).enumerate() {
+        let object = document.map_err(|error| FileError::Malformed {
             path: path.to_owned(),
             document: position + 1,
             error,

@@ -2,8 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderValue, header::USER_AGENT};
-use kube::{Client, client::ClientBuilder};
+use kube::Client;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -14,6 +13,7 @@ use crate::{
     answer_timeout,
     clock::{BootClock, Clock},
     definition::{self, Definition},
+    kubeconfig::{self, Asked, ConnectionError, Environment, Timeouts},
     listen::Listen,
     platform, replica, server,
     settings::Settings,
@@ -37,10 +37,7 @@ pub enum StartError {
     Runtime(#[source] std::io::Error),
     /// No cluster.
     #[error("could not find the cluster (KUBECONFIG, ~/.kube/config, or the pod's service account): {0}")]
-    Configuration(#[source] kube::config::InferConfigError),
-    /// No client.
-    #[error("could not make a client for the cluster: {0}")]
-    Client(#[source] kube::Error),
+    Connection(#[from] ConnectionError),
     /// No place for metrics and probes.
     #[error("could not listen on {place} (--listen) for metrics and probes: {source}")]
     Listen {
@@ -68,15 +65,12 @@ pub fn until_terminated(settings: &Settings) -> Result<(), StartError> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signal)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signal)?;
-        let mut config = kube::Config::infer().await.map_err(StartError::Configuration)?;
-        // kube's client would wait for minutes between its own repeats; ours are bounded (I7), and a repeat knows what it repeats.
-        config.default_retry = false;
-        // Of an answer that has begun, the rest: a list that stops in the middle. Longer than a watch may be silent.
-        config.read_timeout = Some(READ_TIMEOUT);
-        config.reset_reader_on_write = true;
-        // The audit log then tells its requests from an administrator's, whichever account both use.
-        config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
-        info!(server = %config.cluster_url, version = env!("CARGO_PKG_VERSION"), "starting");
+        let connection = kubeconfig::find(&Asked::default(), &Environment::of_process())?;
+        let version = env!("CARGO_PKG_VERSION");
+        match &connection.proxy {
+            Some(proxy) => info!(server = %connection.server, %proxy, version, "starting"),
+            None => info!(server = %connection.server, version, "starting"),
+        }
         let vitals = Arc::new(Vitals::new(Clock::system()));
         let listener = server::bind(settings.listen)
             .await
@@ -85,8 +79,15 @@ pub fn until_terminated(settings: &Settings) -> Result<(), StartError> {
                 source,
             })?;
         tokio::spawn(server::serve(listener, Arc::clone(&vitals)));
-        let client = ClientBuilder::try_from(config)
-            .map_err(StartError::Client)?
+        // Of an answer that has begun, the rest: a list that stops in the middle. Longer than a watch may be silent. Nothing is repeated by the
+        // client: our own repeats are bounded (I7), and a repeat knows what it repeats.
+        let timeouts = Timeouts {
+            read: Some(READ_TIMEOUT),
+            ..Timeouts::default()
+        };
+        // By its name the audit log tells its requests from an administrator's, whichever account both use.
+        let client = connection
+            .client(AGENT, timeouts)?
             .with_layer(&vitals.metrics.count_requests())
             .build();
         let mut definition = watch_definition(&client, &vitals);

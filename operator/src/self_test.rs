@@ -7,13 +7,19 @@ use std::time::Duration;
 use clap::Parser;
 use k8s_openapi::api::batch::v1::CronJob;
 use kube::{
-    Api, Client, Config,
+    Api,
     api::{DeleteParams, ListParams, PostParams},
+    client::retry::RetryPolicy,
 };
 use mapa_refresh_crds::{MapaRefreshPolicy, status::ConditionType};
 use tokio::time::{Instant, sleep, timeout_at};
+use tower::retry::RetryLayer;
 
-use crate::explain::Answer;
+use crate::{
+    explain::Answer,
+    kubeconfig::{self, Asked, ConnectionError, Environment, Timeouts},
+    run::AGENT,
+};
 
 /// Tasks of a policy that names none.
 const TASKS: usize = 3;
@@ -43,10 +49,7 @@ pub enum SelfTestError {
     Runtime(#[source] std::io::Error),
     /// No cluster.
     #[error("could not find the cluster (KUBECONFIG, ~/.kube/config, or the pod's service account): {0}")]
-    Configuration(#[source] kube::config::InferConfigError),
-    /// No client.
-    #[error("could not make a client for the cluster: {0}")]
-    Client(#[source] Box<kube::Error>),
+    Connection(#[from] ConnectionError),
     /// The policy of the test is none: a fault of this program.
     #[error("the policy of the test is wrong: {0}")]
     Policy(#[source] serde_json::Error),
@@ -103,12 +106,18 @@ pub fn self_test(settings: &SelfTestSettings) -> Answer {
 }
 
 async fn test(settings: &SelfTestSettings) -> Result<String, SelfTestError> {
-    let config = Config::infer().await.map_err(SelfTestError::Configuration)?;
-    let namespace = settings
-        .namespace
-        .clone()
-        .unwrap_or_else(|| config.default_namespace.clone());
-    let client = Client::try_from(config).map_err(|error| SelfTestError::Client(Box::new(error)))?;
+    let asked = Asked {
+        namespace: settings.namespace.clone(),
+        ..Asked::default()
+    };
+    let connection = kubeconfig::find(&asked, &Environment::of_process())?;
+    let namespace = connection.namespace.clone();
+    // An API server that has no time asks to be asked again.
+    let repeats = RetryLayer::new(RetryPolicy::server_retry());
+    let client = connection
+        .client(AGENT, Timeouts::default())?
+        .with_layer(&repeats)
+        .build();
     let policies: Api<MapaRefreshPolicy> = Api::namespaced(client.clone(), &namespace);
     let cron_jobs: Api<CronJob> = Api::namespaced(client, &namespace);
     let deadline = Deadline {

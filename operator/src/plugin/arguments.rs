@@ -2,11 +2,15 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 use clap_complete::{Shell, engine::ArgValueCompleter};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::{completion::policy_names, output::Format};
+use crate::kubeconfig::Asked;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -103,20 +107,93 @@ pub struct Arguments {
     pub command: Command,
 }
 
-/// Which cluster and namespace, in the words of kubectl.
+/// Which cluster and namespace, and as whom, in the words of kubectl.
 #[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Cluster")]
 pub struct ClusterArguments {
-    /// Kubeconfig file; default: KUBECONFIG, then ~/.kube/config, then the pod's service account
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Cluster")]
+    /// Kubeconfig file; default: those in KUBECONFIG, then ~/.kube/config, then the pod's service account
+    #[arg(long, global = true, value_name = "FILE", value_parser = path())]
     pub kubeconfig: Option<PathBuf>,
 
     /// Context of the kubeconfig; default: its current one
-    #[arg(long, global = true, value_name = "NAME", help_heading = "Cluster")]
+    #[arg(long, global = true, value_name = "NAME")]
     pub context: Option<String>,
 
     /// Namespace; default: that of the context
-    #[arg(long, short, global = true, value_name = "NAMESPACE", help_heading = "Cluster")]
+    #[arg(long, short, global = true, value_name = "NAMESPACE")]
     pub namespace: Option<String>,
+
+    /// Cluster of the kubeconfig; default: that of the context
+    #[arg(long, global = true, value_name = "NAME", hide_short_help = true)]
+    pub cluster: Option<String>,
+
+    /// User of the kubeconfig; default: that of the context
+    #[arg(long, global = true, value_name = "NAME", hide_short_help = true)]
+    pub user: Option<String>,
+
+    /// URL of the API server; default: that of the cluster
+    #[arg(long, short, global = true, value_name = "URL", hide_short_help = true)]
+    pub server: Option<String>,
+
+    /// Name that the API server's certificate must have; default: that of its URL
+    #[arg(long, global = true, value_name = "NAME", hide_short_help = true)]
+    pub tls_server_name: Option<String>,
+
+    /// File of the authorities by which the API server's certificate is checked
+    #[arg(long, global = true, value_name = "FILE", value_parser = path(), hide_short_help = true)]
+    pub certificate_authority: Option<PathBuf>,
+
+    /// Do not check the API server's certificate: whoever is on the way can read and change everything
+    #[arg(long, global = true, hide_short_help = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub insecure_skip_tls_verify: Option<bool>,
+
+    /// Bearer token
+    #[arg(long, global = true, value_name = "TOKEN", hide_short_help = true)]
+    pub token: Option<String>,
+
+    /// File of the client's certificate
+    #[arg(long, global = true, value_name = "FILE", value_parser = path(), hide_short_help = true)]
+    pub client_certificate: Option<PathBuf>,
+
+    /// File of the certificate's key
+    #[arg(long, global = true, value_name = "FILE", value_parser = path(), hide_short_help = true)]
+    pub client_key: Option<PathBuf>,
+
+    /// User to act as
+    #[arg(long = "as", global = true, value_name = "USER", hide_short_help = true)]
+    pub act_as: Option<String>,
+
+    /// Group to act as, with --as; may be given several times
+    #[arg(long = "as-group", global = true, value_name = "GROUP", hide_short_help = true)]
+    pub act_as_groups: Vec<String>,
+
+    /// UID to act as, with --as
+    #[arg(long = "as-uid", global = true, value_name = "UID", hide_short_help = true)]
+    pub act_as_uid: Option<String>,
+}
+
+impl ClusterArguments {
+    /// What is asked of the kubeconfig.
+    #[must_use]
+    pub fn asked(&self) -> Asked {
+        Asked {
+            kubeconfig: self.kubeconfig.clone(),
+            context: self.context.clone(),
+            cluster: self.cluster.clone(),
+            user: self.user.clone(),
+            namespace: self.namespace.clone(),
+            server: self.server.clone(),
+            tls_server_name: self.tls_server_name.clone(),
+            certificate_authority: self.certificate_authority.clone(),
+            insecure_skip_tls_verify: self.insecure_skip_tls_verify.unwrap_or(false),
+            token: self.token.clone(),
+            client_certificate: self.client_certificate.clone(),
+            client_key: self.client_key.clone(),
+            impersonate: self.act_as.clone(),
+            impersonate_uid: self.act_as_uid.clone(),
+            impersonate_groups: self.act_as_groups.clone(),
+        }
+    }
 }
 
 /// What `kubectl mapa` can do.
@@ -256,6 +333,11 @@ pub struct CompleteArguments {
     /// The words.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub words: Vec<OsString>,
+}
+
+/// A path; an empty one is as if none were said, as for kubectl.
+fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 /// Reads 90s, 5m, 1h30m.

@@ -2,15 +2,11 @@
 
 use std::time::Duration;
 
-use http::{HeaderValue, header::USER_AGENT};
-use kube::{
-    Api, Client, Config,
-    api::ListParams,
-    config::{KubeConfigOptions, Kubeconfig},
-};
+use kube::{Api, Client, api::ListParams};
 use mapa_refresh_crds::MapaRefreshPolicy;
 
 use super::{arguments::ClusterArguments, error::PluginError, nearest::nearest};
+use crate::kubeconfig::{self, Environment, Timeouts};
 
 /// How long the way to the API server may take: somebody is waiting.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -30,18 +26,16 @@ impl Cluster {
     /// Finds the cluster as kubectl does.
     ///
     /// # Errors
-    /// There is no kubeconfig, or it is of no use. Nothing is asked of the cluster yet.
-    pub async fn connect(arguments: &ClusterArguments) -> Result<Self, PluginError> {
-        let mut config = configuration(arguments).await?;
-        config.connect_timeout = Some(CONNECT_WITHIN);
-        // Its own repeats would wait for minutes; whoever asked can ask again.
-        config.default_retry = false;
-        config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
-        let namespace = arguments
-            .namespace
-            .clone()
-            .unwrap_or_else(|| config.default_namespace.clone());
-        let client = Client::try_from(config).map_err(|error| PluginError::Client(Box::new(error)))?;
+    /// There is no kubeconfig, or it is of no use. Nothing is asked of the cluster yet, and no credential plugin is run.
+    pub fn connect(arguments: &ClusterArguments) -> Result<Self, PluginError> {
+        let connection = kubeconfig::find(&arguments.asked(), &Environment::of_process())?;
+        let namespace = connection.namespace.clone();
+        let timeouts = Timeouts {
+            connect: CONNECT_WITHIN,
+            ..Timeouts::default()
+        };
+        // Nothing is repeated: whoever asked can ask again.
+        let client = connection.client(AGENT, timeouts)?.build();
         Ok(Self { client, namespace })
     }
 
@@ -69,27 +63,5 @@ impl Cluster {
             }
             error => PluginError::of(action, error),
         }
-    }
-}
-
-async fn configuration(arguments: &ClusterArguments) -> Result<Config, PluginError> {
-    let ClusterArguments {
-        kubeconfig, context, ..
-    } = arguments;
-    let options = KubeConfigOptions {
-        context: context.clone(),
-        ..KubeConfigOptions::default()
-    };
-    let unusable = |error| PluginError::Kubeconfig {
-        path: kubeconfig.clone(),
-        error,
-    };
-    match (kubeconfig, context) {
-        (Some(path), _) => {
-            let file = Kubeconfig::read_from(path).map_err(unusable)?;
-            Config::from_custom_kubeconfig(file, &options).await.map_err(unusable)
-        }
-        (None, Some(_)) => Config::from_kubeconfig(&options).await.map_err(unusable),
-        (None, None) => Config::infer().await.map_err(PluginError::NoCluster),
     }
 }

@@ -107,6 +107,14 @@ fn cluster_of(line: &[String]) -> ClusterArguments {
             cluster.context = Some(context);
         } else if let Some(file) = value("--kubeconfig") {
             cluster.kubeconfig = Some(file.into());
+        } else if let Some(name) = value("--cluster") {
+            cluster.cluster = Some(name);
+        } else if let Some(name) = value("--user") {
+            cluster.user = Some(name);
+        } else if let Some(user) = value("--as") {
+            cluster.act_as = Some(user);
+        } else if let Some(group) = value("--as-group") {
+            cluster.act_as_groups.push(group);
         }
     }
     cluster
@@ -118,7 +126,7 @@ fn names(arguments: &ClusterArguments) -> Option<Vec<String>> {
         .build()
         .ok()?;
     let names = async {
-        let cluster = Cluster::connect(arguments).await.ok()?;
+        let cluster = Cluster::connect(arguments).ok()?;
         let policies: Api<MapaRefreshPolicy> = cluster.policies();
         let list = policies.list_metadata(&ListParams::default().limit(500)).await.ok()?;
         Some(
@@ -128,7 +136,10 @@ fn names(arguments: &ClusterArguments) -> Option<Vec<String>> {
                 .collect(),
         )
     };
-    runtime.block_on(async { tokio::time::timeout(OFFER_WITHIN, names).await.ok().flatten() })
+    let names = runtime.block_on(async { tokio::time::timeout(OFFER_WITHIN, names).await.ok().flatten() });
+    // A credential plugin may still wait for a login: whoever presses a key does not.
+    runtime.shutdown_background();
+    names
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Why a question has no answer, and what to do about it.
 
-use std::{io, path::PathBuf};
+use std::io;
 
-use kube::config::{InferConfigError, KubeconfigError};
+use crate::kubeconfig::{ConnectionError, login::LoginError};
 
 /// Why there is no answer. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -10,22 +10,17 @@ pub enum PluginError {
     /// No runtime.
     #[error("could not start the runtime: {0}")]
     Runtime(#[source] io::Error),
-    /// No kubeconfig that names a cluster.
-    #[error(
-        "no cluster: {0}\n  set KUBECONFIG, or name a file by --kubeconfig; `kubectl config get-contexts` shows what there is"
-    )]
-    NoCluster(#[source] InferConfigError),
-    /// The named kubeconfig, or the context in it, is of no use.
-    #[error("no cluster: {}{error}\n  `kubectl config get-contexts` shows what there is", path.as_ref().map_or_else(String::new, |path| format!("{}: ", path.display())))]
-    Kubeconfig {
-        /// The file, if one was named.
-        path: Option<PathBuf>,
-        /// Why.
-        error: KubeconfigError,
+    /// There is no cluster to talk to.
+    #[error("no cluster: {0}{remedy}", remedy = .0.remedy().map_or_else(String::new, |remedy| format!("\n  {remedy}")))]
+    Connection(#[from] ConnectionError),
+    /// Who asks can't be proved.
+    #[error("could not {action}: {reason}")]
+    Login {
+        /// What was tried.
+        action: String,
+        /// Why not, and what to do.
+        reason: String,
     },
-    /// No client can be made of the kubeconfig.
-    #[error("no client for the cluster: {0}\n  look at the certificates and the user of the context")]
-    Client(#[source] Box<kube::Error>),
     /// The cluster cannot be reached.
     #[error("could not {action}: the cluster does not answer: {reason}\n  look at `kubectl cluster-info`")]
     Unreachable {
@@ -130,21 +125,26 @@ impl PluginError {
                 action,
                 reason: error.to_string(),
             },
-            other => Self::Unreachable {
-                action,
-                reason: innermost(&other),
+            other => match chain(&other).find_map(|error| error.downcast_ref::<LoginError>()) {
+                Some(login) => Self::Login {
+                    action,
+                    reason: login.to_string(),
+                },
+                None => Self::Unreachable {
+                    action,
+                    // What is around the cause of all causes says only that something failed.
+                    reason: chain(&other).last().unwrap_or(&other).to_string(),
+                },
             },
         }
     }
 }
 
-/// The cause of all causes: what is around it says only that something failed.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
+/// An error and its causes.
+fn chain<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
 }
 
 fn did_you_mean(nearest: &[String]) -> String {

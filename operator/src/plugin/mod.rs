@@ -53,7 +53,7 @@ fn on_cluster(arguments: &Arguments, command: &Command) -> Result<u8, PluginErro
         .build()
         .map_err(PluginError::Runtime)?;
     runtime.block_on(async {
-        let cluster = Cluster::connect(&arguments.cluster).await?;
+        let cluster = Cluster::connect(&arguments.cluster)?;
         match command {
             Command::Status(asked) => status::run(&cluster, asked).await,
             Command::Runs(asked) => runs::run(&cluster, asked).await,

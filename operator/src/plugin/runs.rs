@@ -13,7 +13,7 @@ use k8s_openapi::{
 use kube::{Api, Resource, api::ListParams, runtime::watcher::Event};
 use mapa_refresh_crds::{
     MapaRefreshPolicy, MapaRefreshPolicyStatus,
-    labels::{FIELD_MANAGER, MANAGED_BY, POLICY},
+    labels::{FIELD_MANAGER, MANAGED_BY, POLICY, cron_job_name},
     policy::TaskName,
     report::Attempt,
     rows::RowCounts,
@@ -82,6 +82,52 @@ enum Result {
     Running,
 }
 
+/// What a run was started by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+enum Cause {
+    /// The schedule.
+    Schedule,
+    /// The operator, before the data becomes too old.
+    Rescue,
+    /// The operator, because somebody asked: `kubectl mapa trigger`, or the annotation.
+    Request,
+    /// Somebody, past the operator: `kubectl create job --from`.
+    ByHand,
+}
+
+impl Cause {
+    /// By the slot of the Job and by its name, which the operator makes of its CronJob's and of what the run is for.
+    fn of(run: &Run, policy: &str) -> Self {
+        if run.job.slot.is_some() {
+            return Self::Schedule;
+        }
+        let cron_job = format!("{}-", cron_job_name(policy, run.task));
+        let is_hex = |char: char| char.is_ascii_digit() || ('a'..='f').contains(&char);
+        match run
+            .job
+            .name
+            .strip_prefix(&cron_job)
+            .and_then(|id| id.split_at_checked(1))
+        {
+            Some(("r", deadline)) if !deadline.is_empty() && deadline.chars().all(|char| char.is_ascii_digit()) => {
+                Self::Rescue
+            }
+            Some(("q", request)) if request.len() == 8 && request.chars().all(is_hex) => Self::Request,
+            _ => Self::ByHand,
+        }
+    }
+
+    /// In a table, of a run without a slot.
+    fn beside_the_schedule(self) -> &'static str {
+        match self {
+            Self::Schedule => "-",
+            Self::Rescue => "rescue",
+            Self::Request => "request",
+            Self::ByHand => "by hand",
+        }
+    }
+}
+
 /// A run whose Job still exists.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -90,6 +136,7 @@ struct RunTold {
     job: String,
     /// The slot, absent of a run beside the schedule.
     slot: Option<Timestamp>,
+    cause: Cause,
     started_at: Timestamp,
     ended_at: Option<Timestamp>,
     result: Result,
@@ -189,12 +236,9 @@ fn answer(policy: &MapaRefreshPolicy, mut runs: Vec<Run>, last: usize, now: Time
         of_task.1 <= last
     });
     let uid = policy.metadata.uid.as_deref().unwrap_or_default();
+    let name = policy.metadata.name.as_deref().unwrap_or_default();
     Answer {
-        policy: format!(
-            "{}/{}",
-            policy.metadata.namespace.as_deref().unwrap_or_default(),
-            policy.metadata.name.as_deref().unwrap_or_default()
-        ),
+        policy: format!("{}/{name}", policy.metadata.namespace.as_deref().unwrap_or_default()),
         at: now.to_string(),
         tasks: status.tasks.iter().map(Task::of).collect(),
         runs: runs
@@ -205,7 +249,7 @@ fn answer(policy: &MapaRefreshPolicy, mut runs: Vec<Run>, last: usize, now: Time
                     template: None,
                     templates: templates(run.task),
                 };
-                RunTold::of(run, trust, now)
+                RunTold::of(run, Cause::of(run, name), trust, now)
             })
             .collect(),
     }
@@ -236,7 +280,7 @@ impl Task {
 }
 
 impl RunTold {
-    fn of(run: &Run, trust: Trust<'_>, now: Timestamp) -> Self {
+    fn of(run: &Run, cause: Cause, trust: Trust<'_>, now: Timestamp) -> Self {
         // The operator waits for a pod's word, which comes by another watch; everything was read after the Job ended.
         let asked_at = if run.job.ended.is_some() || run.job.halt.is_some() {
             now.checked_add(NOTHING_TO_COME).unwrap_or(now)
@@ -247,6 +291,7 @@ impl RunTold {
             task: run.task,
             job: harmless(&run.job.name),
             slot: run.job.slot,
+            cause,
             started_at: run.job.created,
             ended_at: None,
             result: Result::Running,
@@ -418,7 +463,8 @@ fn runs(runs: &[RunTold], now: Timestamp, wide: bool) -> String {
     for run in runs {
         rows.push(vec![
             run.job.clone(),
-            run.slot.map_or_else(|| "by hand".to_owned(), |slot| slot.to_string()),
+            run.slot
+                .map_or_else(|| run.cause.beside_the_schedule().to_owned(), |slot| slot.to_string()),
             run.ended_at
                 .map_or_else(|| "-".to_owned(), |ended| ago(Some(ended), now)),
             format!("{:?}", run.result),
@@ -447,4 +493,60 @@ fn runs(runs: &[RunTold], now: Timestamp, wide: bool) -> String {
         };
         mood.paint(cell)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        extra_runs,
+        policy_file::tests::{NOW, planned},
+        records::JobRecord,
+    };
+
+    fn cause(name: &str, slot: Option<Timestamp>) -> Cause {
+        let job = JobRecord {
+            uid: Uid::parse("job"),
+            name: name.into(),
+            owner: None,
+            created: NOW.parse().unwrap(),
+            slot,
+            halt: None,
+            seen: NOW.parse().unwrap(),
+            started: NOW.parse().unwrap(),
+            deadline_seconds: 590,
+            ended: None,
+            settled_at: None,
+            deleted: false,
+        };
+        let run = Run {
+            task: TaskName::RefreshMvPortal,
+            job,
+            pods: Vec::new(),
+        };
+        Cause::of(&run, "roraima")
+    }
+
+    #[test]
+    fn a_rescue_and_a_request_are_told_from_a_run_by_hand() {
+        let now = NOW.parse().unwrap();
+        let request = extra_runs::request("2026-11-23 somebody", None, &planned(10, "").plan, now);
+        assert_eq!(
+            cause(&format!("roraima-refresh-mv-portal-{}", request.id), None),
+            Cause::Request
+        );
+        for (name, expected) in [
+            ("roraima-refresh-mv-portal-r29925840", Cause::Rescue),
+            ("roraima-refresh-mv-portal-r", Cause::ByHand),
+            ("roraima-refresh-mv-portal-r2x", Cause::ByHand),
+            ("roraima-refresh-mv-portal-q0123456g", Cause::ByHand),
+            ("roraima-refresh-mv-portal-q0123456", Cause::ByHand),
+            ("roraima-refresh-mapa-cache-r29925840", Cause::ByHand),
+            ("my-r29925840", Cause::ByHand),
+            ("roraima-refresh-mv-portal-\u{e9}1", Cause::ByHand),
+        ] {
+            assert_eq!(cause(name, None), expected, "{name}");
+        }
+        assert_eq!(cause("roraima-refresh-mv-portal-29925840", Some(now)), Cause::Schedule);
+    }
 }
