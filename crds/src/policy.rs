@@ -17,6 +17,13 @@ use crate::status::MapaRefreshPolicyStatus;
 /// (items 106 and 107 of PRODIST Módulo 4).
 pub const LEGAL_LIMIT_MINUTES: i32 = 30;
 
+/// A moment of the years 2000 to 2199 by RFC 3339, seconds with up to nine decimals, an offset below a day.
+///
+/// The format `date-time` alone admits what no type of ours holds: years to 9999, offsets such as +99:99, and anything behind a second `t`. A CEL
+/// rule could bound the years with better words, but where it meets a stored text that is no moment it does not fail, it errs; and the API
+/// server, which forgives an unchanged field its failures, forgives no errors: not even the status of such a policy could be written.
+const MOMENT: &str = r"^2[01][0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$";
+
 /// Keeps a distributor's public outage map fresh within the legal limit, and proves it.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[kube(
@@ -95,8 +102,10 @@ pub struct MapaRefreshPolicySpec {
     #[schemars(length(min = 1, max = 256))]
     pub suspend_reason: Option<String>,
 
-    /// Moment (RFC 3339) at which a suspension ends by itself.
+    /// Moment (RFC 3339, such as 2027-01-31T06:00:00-04:00) at which a suspension ends by itself; one more than two years ahead is doubted.
+    // That two years are the most is the operator's to say: neither a pattern nor CEL knows what time it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 35), regex(pattern = MOMENT))]
     pub suspend_until: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>,
 
     /// Name of the area definition: bounding box and municipalities. RR (Roraima) is built in; others are defined in the

@@ -455,6 +455,8 @@ reasons! {
         Reconciled,
         /// False: the policy is being deleted, and a finalizer holds it.
         BeingDeleted,
+        /// False: the operator does not understand the spec; the message names the field.
+        Undecodable,
         /// False: the spec says something that cannot be done; the message names the field.
         InvalidSpec,
         /// False: the time zone is not in the IANA data of this operator.
@@ -511,6 +513,8 @@ reasons! {
         SourceStale,
         /// False: the limit is exceeded while the policy is suspended.
         SuspendedByPolicy,
+        /// Unknown: the operator does not understand the spec, and with it the limit.
+        Undecodable,
     }
 }
 
@@ -563,6 +567,8 @@ reasons! {
         NotSuspended,
         /// True: `spec.suspend` stops the schedule.
         SuspendedBySpec,
+        /// Unknown: the operator does not understand the spec; the CronJobs stay as they are.
+        Undecodable,
     }
 }
 

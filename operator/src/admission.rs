@@ -280,9 +280,10 @@ impl Walk {
             }
         }
         let Some(text) = value.as_str() else { return };
-        if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
-            && !matches(pattern, text)
-        {
+        let is_moment = schema.get("format").and_then(Value::as_str) == Some("date-time");
+        let pattern = schema.get("pattern").and_then(Value::as_str);
+        let mismatch = pattern.filter(|pattern| !matches(pattern, text));
+        if let Some(pattern) = mismatch.filter(|_| !is_moment) {
             self.problem(path, format!("is {text:?}; must match {pattern}"));
         }
         if let Some(names) = schema.get("enum").and_then(Value::as_array)
@@ -291,10 +292,10 @@ impl Walk {
             let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
             self.problem(path, format!("is {text:?}; write one of {}", names.join(", ")));
         }
-        if schema.get("format").and_then(Value::as_str) == Some("date-time") && text.parse::<Timestamp>().is_err() {
+        if is_moment && (mismatch.is_some() || text.parse::<Timestamp>().is_err()) {
             self.problem(
                 path,
-                format!("is {text:?}; write a moment such as 2026-11-23T10:00:00Z"),
+                format!("is {text:?}; write a moment of the years 2000 to 2199, such as 2026-11-23T10:00:00Z"),
             );
         }
     }
@@ -417,6 +418,9 @@ fn first_sentence(text: &str) -> String {
     let sentence = text.get(..end).unwrap_or(text);
     sentence.trim_end_matches('.').replace('\n', " ")
 }
+
+#[cfg(test)]
+mod range;
 
 #[cfg(test)]
 mod tests {
@@ -596,6 +600,38 @@ mod tests {
             json!({ "metadata": 3, "spec": { "tasks": {}, "database": 1, "cache": "x" } }),
         ] {
             assert!(!admit(object, "default").unwrap_err().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_moment_is_judged_as_the_api_server_judges_it() {
+        let said = |until: &str| problems(&json!({ "suspend": true, "suspendReason": "obra", "suspendUntil": until }));
+        for moment in [
+            "2027-01-01T00:00:00Z",
+            "2027-01-01T00:00:00.123456789-03:00",
+            "2000-01-01T00:00:00Z",
+            "2199-12-31T23:59:59.999999999Z",
+            "2028-02-29T23:59:59+23:59",
+        ] {
+            assert_eq!(said(moment), Vec::<String>::new(), "{moment}");
+        }
+        for moment in [
+            "2200-01-01T00:00:00Z",
+            "1999-12-31T23:59:59.999999999Z",
+            "0000-01-01T00:00:00+23:59",
+            "9999-12-31T23:59:59Z",
+            "2027-02-30T00:00:00Z",
+            "2027-01-01T00:00:60Z",
+            "2027-01-01t00:00:00z",
+            "2027-01-01T00:00:00+99:99",
+            "2027-01-01T00:00:00.1234567890Z",
+            "2027-01-01T00:00:00Z[UTC]",
+        ] {
+            let said = said(moment);
+            assert!(
+                said.len() == 1 && said[0].contains("write a moment of the years 2000 to 2199"),
+                "{said:?}"
+            );
         }
     }
 

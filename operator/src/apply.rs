@@ -16,11 +16,12 @@ use k8s_openapi::{
         batch::v1::{CronJob, Job},
         core::v1::ObjectReference,
     },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
     jiff::Timestamp,
 };
 use kube::{
     Api, Client,
-    api::{DeleteParams, PostParams, Preconditions, PropagationPolicy},
+    api::{ApiResource, DeleteParams, DynamicObject, PostParams, Preconditions, PropagationPolicy},
     core::Status,
     runtime::events::{Event, Recorder, Reporter},
 };
@@ -43,6 +44,7 @@ use crate::{
     fingerprint::Uid,
     health::permissions::Permissions,
     index::Index,
+    managed_fields,
     observe::Observed,
     records::{CronJobRecord, JobRecord, PolicyKey},
     validate::Refusal,
@@ -82,6 +84,7 @@ impl Writer {
     /// A writer by `client`, which writes only while `fence` is open, and doubts `permissions` when a write is forbidden.
     #[must_use]
     pub fn new(client: Client, fence: Fence, permissions: Arc<Permissions>) -> Self {
+        let client = managed_fields::left_out(client);
         let recorder = Recorder::new(client.clone(), Reporter::from(FIELD_MANAGER));
         Self {
             client,
@@ -254,6 +257,42 @@ impl Writer {
             .await?
         {
             Ok(policy) => Ok(policy),
+            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
+                Err(Error::Outdated { action: ACTION })
+            }
+            Err(error) => Err(failed(ACTION, error)),
+        }
+    }
+
+    /// Writes `status` to the policy of `metadata`, whose resource version it carries; the policy itself need not be understood.
+    ///
+    /// # Errors
+    /// As [`Writer::status`].
+    pub async fn status_of_undecodable(
+        &self,
+        metadata: &ObjectMeta,
+        status: &MapaRefreshPolicyStatus,
+    ) -> Result<(), Error> {
+        const ACTION: &str = "write the status of a policy that cannot be decoded";
+        let namespace = metadata.namespace.as_deref().ok_or(Error::Incomplete("namespace"))?;
+        let name = metadata.name.as_deref().ok_or(Error::Incomplete("name"))?;
+        let resource = ApiResource::erase::<MapaRefreshPolicy>(&());
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
+        // On this path the API server takes the status alone, and leaves the spec as it is.
+        let mut written = DynamicObject::new(name, &resource)
+            .within(namespace)
+            .data(serde_json::json!({ "status": status }));
+        written.metadata.uid.clone_from(&metadata.uid);
+        written.metadata.resource_version.clone_from(&metadata.resource_version);
+        let parameters = PostParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        match self
+            .write(ACTION, api.replace_status(name, &parameters, &written))
+            .await?
+        {
+            Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
                 Err(Error::Outdated { action: ACTION })
             }

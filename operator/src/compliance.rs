@@ -161,7 +161,8 @@ fn advice(reason: CompliantReason) -> &'static str {
         CompliantReason::Fresh
         | CompliantReason::DataTooOld
         | CompliantReason::NeverPublished
-        | CompliantReason::PublishedDataLost => "",
+        | CompliantReason::PublishedDataLost
+        | CompliantReason::Undecodable => "",
     }
 }
 

@@ -17,8 +17,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
-    Api, Client, Resource, ResourceExt,
-    core::DeserializeGuard,
+    Api, Client, Resource,
     runtime::{
         Config, Controller, WatchStreamExt, controller, predicates,
         reflector::{self, ObjectRef},
@@ -37,6 +36,7 @@ use crate::{
     backoff::Backoff,
     clock::Clock,
     fence::Fence,
+    guard::{Guard, Watchable},
     health::{Scope, caches::Caches, permissions::Permissions, work::Work},
     index::{Index, Indexed, Kind},
     metrics::labels::Watched,
@@ -214,7 +214,7 @@ impl Synced {
 }
 
 impl Feed {
-    fn api<K>(&self) -> Api<DeserializeGuard<K>>
+    fn api<K>(&self) -> Api<Guard<K>>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
@@ -245,7 +245,6 @@ impl Feed {
         watcher(self.api(), watcher::Config::default().page_size(PAGE))
             .inspect(self.interruptions(Watched::Policies))
             .backoff(watch_backoff())
-            .modify(|policy| policy.managed_fields_mut().clear())
             .inspect(move |event| match event {
                 Ok(Event::Init) => listed.clear(),
                 Ok(Event::InitApply(policy) | Event::Apply(policy)) => {
@@ -253,7 +252,7 @@ impl Feed {
                         context.index.policy_lives(key.clone());
                         listed.insert(key);
                     }
-                    context.report_undecodable(policy);
+                    context.log_undecodable_policy(policy);
                 }
                 Ok(Event::InitDone) => {
                     context.index.policies_are(&listed);
@@ -273,9 +272,9 @@ impl Feed {
     fn records<K>(&self) -> impl Stream<Item = ObjectRef<Guarded>> + Send + use<K>
     where
         K: Indexed
+            + Watchable
             + Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
-            + DeserializeOwned
             + std::fmt::Debug
             + Send
             + 'static,
@@ -305,18 +304,15 @@ impl Feed {
 }
 
 /// Takes the object out of its guard; what cannot be decoded is reported and skipped.
-fn decoded<K: Resource<DynamicType = ()> + DeserializeOwned>(
-    event: Event<DeserializeGuard<K>>,
-    context: &Arc<Context>,
-) -> Option<Event<K>> {
-    let open = |guard: DeserializeGuard<K>| {
+fn decoded<K: Watchable>(event: Event<Guard<K>>, context: &Arc<Context>) -> Option<Event<K>> {
+    let open = |guard: Guard<K>| {
         context.report_undecodable(&guard);
-        guard.0.ok()
+        guard.object.ok()
     };
     Some(match event {
         Event::Apply(guard) => Event::Apply(open(guard)?),
         // Gone is gone, whatever it looked like: a record of it would live for ever, and a CronJob of ours never come back.
-        Event::Delete(guard) => Event::Delete(guard.0.or_else(|invalid| bare(&invalid.metadata)).ok()?),
+        Event::Delete(guard) => Event::Delete(guard.object.or_else(|invalid| bare(&invalid.metadata)).ok()?),
         Event::InitApply(guard) => Event::InitApply(open(guard)?),
         Event::Init => Event::Init,
         Event::InitDone => Event::InitDone,
@@ -363,7 +359,6 @@ mod tests {
     use std::{convert::Infallible, sync::mpsc};
 
     use http::{Request, Response};
-    use k8s_openapi::Metadata;
     use kube::client::Body;
     use serde_json::{Value, json};
 
@@ -397,12 +392,7 @@ mod tests {
         (Arc::new(context), written)
     }
 
-    fn delivered<K: DeserializeOwned + Metadata<Ty = ObjectMeta>>(
-        kind: &str,
-        uid: &str,
-        version: &str,
-        spec: Value,
-    ) -> DeserializeGuard<K> {
+    fn delivered<K: Watchable>(kind: &str, uid: &str, version: &str, spec: Value) -> Guard<K> {
         serde_json::from_value(json!({
             "apiVersion": if kind == "Pod" { "v1" } else { "batch/v1" },
             "kind": kind,
@@ -414,7 +404,7 @@ mod tests {
 
     async fn is_skipped_and_named<K>(kind: &str)
     where
-        K: Resource<DynamicType = ()> + Metadata<Ty = ObjectMeta> + DeserializeOwned + std::fmt::Debug,
+        K: Watchable + std::fmt::Debug,
     {
         let (context, written) = context();
         let garbled = || delivered::<K>(kind, "a", "1", json!("no object"));

@@ -177,6 +177,29 @@ impl Index {
         state.forget_if_empty(key);
     }
 
+    /// Of the Jobs that are gone and not counted, keeps the `most` that ended last, with their pods: while a policy's runs cannot be counted
+    /// they must not fill the memory.
+    pub fn keep_newest(&self, key: &PolicyKey, most: usize) {
+        let mut state = self.lock();
+        let Some(group) = state.groups.get_mut(key) else { return };
+        let mut gone: Vec<_> = group
+            .jobs
+            .iter()
+            .filter(|job| job.deleted)
+            .map(|job| (job.settled_at, job.uid))
+            .collect();
+        if gone.len() <= most {
+            return;
+        }
+        gone.sort_unstable();
+        gone.truncate(gone.len() - most);
+        let forgotten: HashSet<Uid> = gone.into_iter().map(|(_, uid)| uid).collect();
+        group.jobs.retain(|job| !forgotten.contains(&job.uid));
+        group
+            .pods
+            .retain(|pod| pod.owner.is_none_or(|job| !forgotten.contains(&job)));
+    }
+
     /// Number of CronJobs, Jobs and pods that are kept.
     #[must_use]
     pub fn sizes(&self) -> [usize; 3] {
@@ -480,6 +503,34 @@ mod tests {
             name: "acre".into(),
         };
         assert_eq!(index.group(&other).jobs.len(), 1);
+    }
+
+    #[test]
+    fn of_the_runs_that_cannot_be_counted_the_newest_are_kept() {
+        let index = index();
+        for minute in 0..9 {
+            let at = now() + k8s_openapi::jiff::SignedDuration::from_mins(minute);
+            let (job_uid, pod_uid) = (format!("j{minute}"), format!("p{minute}"));
+            index.handle(&Event::Apply(job(&job_uid, "roraima")), at);
+            index.handle(&Event::Apply(pod(&pod_uid, &job_uid)), at);
+            if minute < 8 {
+                index.handle(&Event::Delete(pod(&pod_uid, &job_uid)), at);
+                index.handle(&Event::Delete(job(&job_uid, "roraima")), at);
+            }
+            index.keep_newest(&key(), 3);
+        }
+        let group = index.group(&key());
+        let kept: Vec<Uid> = group.jobs.iter().map(|job| job.uid).collect();
+        assert_eq!(
+            kept,
+            ["j5", "j6", "j7", "j8"].map(Uid::parse),
+            "and the one that exists"
+        );
+        assert_eq!(group.pods.len(), 4);
+        index.policy_gone(&key());
+        index.handle(&Event::Delete(pod("p8", "j8")), now());
+        index.handle(&Event::Delete(job("j8", "roraima")), now());
+        assert_eq!(index.sizes(), [0, 0, 0]);
     }
 
     #[test]

@@ -11,7 +11,6 @@ use std::{
 use k8s_openapi::jiff::Timestamp;
 use kube::{
     Resource, ResourceExt,
-    core::DeserializeGuard,
     runtime::{controller::Action, reflector::ObjectRef},
 };
 use mapa_refresh_crds::{MapaRefreshPolicy, MapaRefreshPolicyStatus, status::ReadyReason};
@@ -26,6 +25,7 @@ use crate::{
     error::{Class, Error},
     extra_runs::WantedJob,
     fingerprint::Uid,
+    guard::Guard,
     health::work::Work,
     index::Index,
     observe::{Observed, observe},
@@ -33,13 +33,13 @@ use crate::{
     settings::RunnerSettings,
     status::{Facts, Folded, credentials, fold},
     transitions,
-    undecodable::Undecodable,
+    undecodable::{self, Undecodable},
     validate::{Refusal, validate},
     vitals::Vitals,
 };
 
 /// A policy as the watch delivers it: perhaps undecodable, which concerns it alone.
-pub type Guarded = DeserializeGuard<MapaRefreshPolicy>;
+pub type Guarded = Guard<MapaRefreshPolicy>;
 
 /// What every reconcile needs.
 pub struct Context {
@@ -70,13 +70,15 @@ pub struct Context {
 /// # Errors
 /// What could not be finished and is to be tried again.
 pub async fn reconcile(policy: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
-    // An undecodable policy was reported when it arrived; it waits for a change.
-    let Ok(cached) = &policy.0 else {
-        return Ok(Action::await_change());
-    };
-    let key = PolicyKey::of_policy(&cached.metadata).ok_or(Error::Incomplete("namespace or name"))?;
+    let key = PolicyKey::of_policy(policy.meta()).ok_or(Error::Incomplete("namespace or name"))?;
     context.wait_until_synced().await;
+    let (cached, lost) = match &policy.object {
+        Ok(cached) => (cached, policy.lost.as_deref()),
+        Err(invalid) => return context.tell_undecodable(&key, &policy, invalid).await,
+    };
     let policy = context.newest(&key, cached);
+    // What we wrote since is whole.
+    let lost = lost.filter(|_| policy.metadata.resource_version == cached.metadata.resource_version);
     let held = match deletion(&policy) {
         None => None,
         // Garbage collection takes the CronJobs, Jobs and pods away.
@@ -144,12 +146,14 @@ pub async fn reconcile(policy: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
         jobs: _,
         finished,
     } = outcome;
-    if status != previous {
-        context.write_status(&key, &policy, &previous, status).await?;
+    if status != previous || lost.is_some() {
+        context.write_status(&key, &policy, &previous, lost, status).await?;
         context.vitals.metrics.runs_ended(&finished);
     }
     context.index.retire(&key, &counted);
 
+    let doubted = plan.as_ref().ok().and_then(|plan| plan.credible_at);
+    let look_again = look_again.into_iter().chain(doubted).min();
     let Some(problem) = applied.problems.first() else {
         context.backoff.reset(&key);
         return Ok(wake(look_again, None, now));
@@ -258,6 +262,7 @@ impl Context {
         key: &PolicyKey,
         policy: &MapaRefreshPolicy,
         previous: &MapaRefreshPolicyStatus,
+        lost: Option<&str>,
         status: MapaRefreshPolicyStatus,
     ) -> Result<(), Error> {
         let mut written = match self.writer.status(policy, status).await {
@@ -273,7 +278,8 @@ impl Context {
             .as_ref()
             .map(|status| status.conditions.as_slice())
             .unwrap_or_default();
-        let events = transitions::events(&previous.conditions, after);
+        let mut events = transitions::events(&previous.conditions, after);
+        events.extend(lost.map(undecodable::status_lost));
         for event in &events {
             info!(
                 reason = event.reason,

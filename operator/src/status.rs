@@ -35,6 +35,7 @@ use crate::{
     records::Trouble,
     risk,
     schedule::Schedule,
+    undecodable,
     validate::{Credentials, Plan, Refusal, max_data_age},
 };
 
@@ -129,7 +130,10 @@ pub fn fold(facts: Facts<'_>) -> Folded {
     bounds::forget_impossible(&mut status, now);
     let generation = policy.metadata.generation;
     let spec_changed = status.observed_generation != generation;
-    if spec_changed {
+    // While the spec could not be decoded no run was counted, and what was published meanwhile is yet to be heard of.
+    let is_behind =
+        undecodable::is_told(&previous.conditions) && previous.target.as_ref() == Some(&policy.spec.target());
+    if spec_changed && !is_behind {
         // What the account is about may change: the time until now is judged by what held until now.
         let rules = rules_as_written(policy, previous, plan.ok());
         account_for(&mut status, previous, rules, Settle::Everything, now);
@@ -447,7 +451,7 @@ fn account_for(
 const SHORTEST: usize = 8;
 
 /// Shortens messages until the status has its size (I9): numbers are evidence, words can be looked up elsewhere.
-fn shorten(status: &mut MapaRefreshPolicyStatus) {
+pub(crate) fn shorten(status: &mut MapaRefreshPolicyStatus) {
     // Bytes of a message, and reasons for which bad rows are counted by name.
     for (longest, reasons) in [
         (MAX_MESSAGE, 16),

@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType};
-use mapa_refresh_crds::status::{AtRiskReason, ConditionType};
+use mapa_refresh_crds::status::{AtRiskReason, ConditionType, ReadyReason};
 
 /// Longest note of an Event, in bytes (<https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/>).
 const MAX_NOTE: usize = 1024;
@@ -18,7 +18,9 @@ pub fn events(before: &[Condition], after: &[Condition]) -> Vec<Event> {
 
 fn event(before: Option<&Condition>, after: &Condition) -> Option<Event> {
     // Ready says why, and has an Event of its own.
-    if after.reason == AtRiskReason::NotCarriedOut.as_str() {
+    if after.type_ != ConditionType::Ready.as_str()
+        && [AtRiskReason::NotCarriedOut.as_str(), ReadyReason::Undecodable.as_str()].contains(&after.reason.as_str())
+    {
         return None;
     }
     // Suspended and AtRisk are good while they are False.

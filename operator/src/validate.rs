@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use chrono_tz::Tz;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use mapa_refresh_crds::{
     MapaRefreshPolicy, MapaRefreshPolicySpec,
     area::RR,
@@ -18,6 +18,9 @@ use crate::{
     schedule::{Interval, Schedule, lead_minutes, policy_offset},
     settings::RunnerSettings,
 };
+
+/// Furthest ahead that the end of a suspension is believed: two years.
+pub const LONGEST_SUSPENSION: SignedDuration = SignedDuration::from_hours(24 * 731);
 
 /// Seconds of an interval that a run leaves to Kubernetes for starting the next.
 const BUDGET_MARGIN_SECONDS: u32 = 30;
@@ -39,6 +42,8 @@ pub struct Plan {
     pub suspended: bool,
     /// When a suspension ends by itself.
     pub resumes_at: Option<Timestamp>,
+    /// When a suspension that ends too far ahead is too far no more.
+    pub credible_at: Option<Timestamp>,
     /// Image of the runner for the policy's kind of database.
     pub image: String,
     /// Hash of what the evidence is about.
@@ -162,6 +167,9 @@ pub fn validate(
         .map(|until| until.0)
         .filter(|until| spec.suspend && *until > now);
     let suspended = spec.suspend && (spec.suspend_until.is_none() || resumes_at.is_some());
+    let credible_at = resumes_at
+        .map(|until| until.saturating_sub(LONGEST_SUSPENSION).unwrap_or(now))
+        .filter(|moment| *moment > now);
     Ok(Plan {
         interval,
         max_data_age: max_data_age(spec),
@@ -170,10 +178,11 @@ pub fn validate(
         rescue: spec.rescue,
         suspended,
         resumes_at,
+        credible_at,
         image: image.to_owned(),
         target: spec.target(),
         tasks: tasks(namespace, name, spec, interval, suspended, credentials)?,
-        reservation: reservation(spec),
+        reservation: reservation(spec).or_else(|| credible_at.and_then(|_| doubtful_end(spec))),
     })
 }
 
@@ -237,6 +246,17 @@ fn reservation(spec: &MapaRefreshPolicySpec) -> Option<Refusal> {
             ),
         )
     })
+}
+
+/// A suspension ends so far ahead that the year is rather a slip than meant. It is carried out: that nothing is to run now is certain.
+fn doubtful_end(spec: &MapaRefreshPolicySpec) -> Option<Refusal> {
+    let until = spec.suspend_until.as_ref()?.0;
+    Some(Refusal::new(
+        ReadyReason::InvalidSpec,
+        format!(
+            "spec.suspendUntil is {until}, more than two years ahead; the schedule is stopped. Write a moment within two years, or leave it out              to suspend until spec.suspend is set to false"
+        ),
+    ))
 }
 
 fn tasks(
@@ -415,6 +435,33 @@ mod tests {
         assert_eq!(running.resumes_at, Some("2026-11-23T12:00:00Z".parse().unwrap()));
         let over = until("2026-11-23T10:00:00Z");
         assert!(!over.suspended && over.resumes_at.is_none());
+    }
+
+    #[test]
+    fn an_end_more_than_two_years_ahead_is_doubted_and_the_suspension_is_carried_out() {
+        let until = |at: &str| {
+            plan(serde_json::json!({ "suspend": true, "suspendReason": "obra", "suspendUntil": at })).unwrap()
+        };
+        let within = until("2028-11-23T10:00:00Z");
+        assert!(within.suspended && within.reservation.is_none() && within.credible_at.is_none());
+        for at in ["2028-11-24T10:00:01Z", "2062-11-23T10:00:00Z", "9999-12-30T21:59:59Z"] {
+            let beyond = until(at);
+            assert!(beyond.suspended && beyond.tasks.iter().all(|task| task.suspended));
+            let doubt = beyond.reservation.unwrap();
+            assert_eq!(doubt.reason, ReadyReason::InvalidSpec);
+            assert!(
+                doubt.message.contains(&at[..10]) && doubt.message.contains("two years"),
+                "{}",
+                doubt.message
+            );
+            assert_eq!(
+                beyond.credible_at.unwrap() + LONGEST_SUSPENSION,
+                beyond.resumes_at.unwrap(),
+                "looked at again once it is within them"
+            );
+        }
+        let running = plan(serde_json::json!({ "suspend": false, "suspendUntil": "2062-11-23T10:00:00Z" })).unwrap();
+        assert!(running.reservation.is_none(), "it does not matter");
     }
 
     #[test]

@@ -63,7 +63,7 @@ impl Vitals {
 pub async fn measured(policy: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
     // What waits for the caches does not work, and is no measure of anything.
     context.wait_until_synced().await;
-    let metadata = match &policy.0 {
+    let metadata = match &policy.object {
         Ok(policy) => &policy.metadata,
         Err(invalid) => &invalid.metadata,
     };

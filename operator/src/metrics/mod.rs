@@ -9,8 +9,8 @@ mod tests;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use kube::{core::DeserializeGuard, runtime::reflector::Store};
-use mapa_refresh_crds::{MapaRefreshPolicy, policy::TaskName};
+use kube::runtime::reflector::Store;
+use mapa_refresh_crds::policy::TaskName;
 use prometheus_client::{
     encoding::text,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
@@ -25,7 +25,7 @@ use self::{
     },
     policies::{GAUGES, Policies, Tell, TellReason, TellRecords, TellRows},
 };
-use crate::{clock::Clock, error::Error, health::work::Work, status::FinishedRun};
+use crate::{clock::Clock, error::Error, health::work::Work, reconcile::Guarded, status::FinishedRun};
 
 /// What every metric's name begins with.
 pub const PREFIX: &str = "mapa_refresh";
@@ -179,7 +179,7 @@ impl Metrics {
     }
 
     /// The cache of one watched scope's policies: they are told from now on, as long as it lives.
-    pub fn tell_policies_of(&self, store: &Arc<Store<DeserializeGuard<MapaRefreshPolicy>>>) {
+    pub fn tell_policies_of(&self, store: &Arc<Store<Guarded>>) {
         self.policies.include(store);
     }
 

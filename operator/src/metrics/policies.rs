@@ -8,7 +8,7 @@ use std::{
 };
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::{Resource, core::DeserializeGuard, runtime::reflector::Store};
+use kube::{Resource, runtime::reflector::Store};
 use mapa_refresh_crds::{
     MapaRefreshPolicy,
     rows::{quarantine_word, repair_word},
@@ -21,9 +21,9 @@ use prometheus_client::{
     registry::Unit,
 };
 
-use crate::{clock::Clock, validate::max_data_age};
+use crate::{clock::Clock, reconcile::Guarded, validate::max_data_age};
 
-type PolicyStore = Store<DeserializeGuard<MapaRefreshPolicy>>;
+type PolicyStore = Store<Guarded>;
 
 /// The caches of policies, one for each scope that is watched now.
 #[derive(Clone)]
@@ -56,7 +56,7 @@ impl Policies {
         for guarded in stores.flat_map(|store| store.state()) {
             let meta = guarded.meta();
             if let (Some(namespace), Some(name)) = (&meta.namespace, &meta.name) {
-                look(namespace, name, guarded.0.as_ref().ok())?;
+                look(namespace, name, guarded.object.as_ref().ok())?;
             }
         }
         Ok(())

@@ -117,7 +117,7 @@ fn i8_of_an_object_that_cannot_be_decoded_nobody_knows_whether_it_is_compliant()
         "spec": { "intervalMinutes": "ten" },
     });
     let broken: Guarded = serde_json::from_value(broken).unwrap();
-    assert!(broken.0.is_err());
+    assert!(broken.object.is_err());
     let world = World::with([policy("a", "True", "Fresh", NOW + 60), broken]);
     let told: BTreeMap<String, String> = world
         .series()
@@ -252,7 +252,7 @@ fn a_breach_that_goes_on_is_counted_at_the_scrape_although_the_account_ends_befo
     let mut within = policy("within", "False", "DataTooOld", NOW - 60);
     let reaches = |guarded: &mut Guarded, second: i64| {
         let account = guarded
-            .0
+            .object
             .as_mut()
             .unwrap()
             .status

@@ -6,13 +6,11 @@ use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, ResourceExt,
-    core::DeserializeGuard,
     runtime::{
         WatchStreamExt,
         watcher::{self, Event, watcher},
     },
 };
-use mapa_refresh_crds::MapaRefreshPolicy;
 use serde::Serialize;
 
 use super::{
@@ -27,7 +25,7 @@ use super::{
     standing::{Facts, Standing},
     terminal::{Mood, clear, draw, duration, is_terminal, print, remark, shortened},
 };
-use crate::text_table::painted;
+use crate::{reconcile::Guarded, text_table::painted};
 
 /// Longest explanation in a table that is not wide, in bytes.
 const SHORT: usize = 90;
@@ -303,7 +301,7 @@ async fn watch(cluster: &Cluster, asked: &StatusArguments) -> Result<u8, PluginE
     // What keeps a list from being read is told now; a watch would try again for ever.
     let first = read(cluster, asked, identity).await?;
     let mut shown: BTreeMap<(String, String), Facts> = first.into_iter().map(|facts| (facts.key(), facts)).collect();
-    let api: Api<DeserializeGuard<MapaRefreshPolicy>> = match which(cluster, asked).namespace {
+    let api: Api<Guarded> = match which(cluster, asked).namespace {
         Some(namespace) => Api::namespaced(cluster.client.clone(), namespace),
         None => Api::all(cluster.client.clone()),
     };
@@ -316,9 +314,7 @@ async fn watch(cluster: &Cluster, asked: &StatusArguments) -> Result<u8, PluginE
     let terminal = is_terminal();
     let mut tick = tokio::time::interval(REDRAW);
     let mut interrupted = pin!(tokio::signal::ctrl_c());
-    let wanted = |policy: &DeserializeGuard<MapaRefreshPolicy>| {
-        asked.names.is_empty() || asked.names.contains(&policy.name_any())
-    };
+    let wanted = |policy: &Guarded| asked.names.is_empty() || asked.names.contains(&policy.name_any());
     if terminal {
         clear()?;
     } else {
@@ -372,9 +368,9 @@ async fn watch(cluster: &Cluster, asked: &StatusArguments) -> Result<u8, PluginE
     }
 }
 
-fn facts_of(policy: DeserializeGuard<MapaRefreshPolicy>, now: Timestamp) -> Facts {
+fn facts_of(policy: Guarded, now: Timestamp) -> Facts {
     let (namespace, name) = (policy.namespace().unwrap_or_default(), policy.name_any());
-    let listed = match policy.0 {
+    let listed = match policy.object {
         Ok(policy) => Listed::Policy(Box::new(policy)),
         Err(invalid) => Listed::Undecodable {
             namespace,

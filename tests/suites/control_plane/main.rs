@@ -14,6 +14,7 @@ mod configuration;
 mod cron_jobs;
 mod deadlines;
 mod doctor;
+mod edges;
 mod evidence;
 mod extra_runs;
 mod logs;
@@ -66,6 +67,7 @@ fn trials(world: Option<&world::World>) -> Vec<Trial> {
         cron_jobs::TESTS,
         deadlines::TESTS,
         doctor::TESTS,
+        edges::TESTS,
         evidence::TESTS,
         extra_runs::TESTS,
         logs::TESTS,

@@ -1,12 +1,12 @@
 //! What got past admission: an older CRD, a restored backup. A cluster of its own, whose CRD checks nothing.
 
-use mapa_refresh_tests::wait::Look;
+use mapa_refresh_tests::{policy::Example, wait::Look};
 use serde_json::Value;
 
-use crate::world::{Test, World, crd};
+use crate::world::{Tenant, Test, World, crd};
 
 pub const TESTS: &[Test] = &[(
-    "past_admission::i8_i11_an_undecodable_policy_is_named_in_an_event_and_a_forbidden_interval_is_run_at_30",
+    "past_admission::i8_i11_an_undecodable_policy_says_so_until_it_is_corrected_and_a_forbidden_interval_is_run_at_30",
     lax,
 )];
 
@@ -20,10 +20,14 @@ fn lax(world: &World) {
         .unwrap()
         .remove("selectableFields");
     let world = world.beside(&lax.to_string());
-    let tenant = world.tenant("lax");
+    let mut tenant = world.tenant("lax");
+    let example = tenant.example("");
     let manifest = |name: &str, interval: &str| {
-        tenant
-            .example(name)
+        let example = Example {
+            name: name.to_owned(),
+            ..example.clone()
+        };
+        example
             .manifest("")
             .replace("intervalMinutes: 30", &format!("intervalMinutes: {interval}"))
     };
@@ -55,4 +59,81 @@ fn lax(world: &World) {
     });
     assert!(note.contains("cannot decode") && note.contains("dez"), "{note}");
     assert_eq!(tenant.names("cronjobs").len(), 6);
+    is_told(&tenant, "broken", "spec.intervalMinutes");
+    let offset = tenant
+        .example("offset")
+        .manifest("  suspendUntil: \"2027-01-01T00:00:00+99:99\"\n");
+    tenant.kubectl.apply(&offset).unwrap();
+    is_told(&tenant, "offset", "spec.suspendUntil");
+
+    // The current definition is installed. It does not correct what was stored before. The API server forgives an unchanged field that its
+    // pattern refuses, so that the status can be written...
+    let (mute, refused, corrected) = (
+        manifest("mute", "onze"),
+        manifest("refused", "doze"),
+        ["broken", "offset", "mute"].map(|name| (name, manifest(name, "30"))),
+    );
+    tenant.stop_operator();
+    tenant.kubectl.apply(&mute).unwrap();
+    world.kubectl().apply(&crd()).unwrap();
+    tenant.wait("the definition to be in force", || {
+        let create = ["create", "--dry-run=server", "-f", "-"];
+        let answer = tenant.kubectl.with_input(&create, &refused);
+        Look::when(answer.is_err(), answer).map(drop)
+    });
+    let forget = [
+        "patch",
+        "mapa-refresh",
+        "offset",
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        r#"{"status":{"conditions":[],"observedGeneration":-1}}"#,
+    ];
+    tenant.run(&forget);
+    let from = tenant.audit_position();
+    tenant.start_operator();
+    is_told(&tenant, "offset", "spec.suspendUntil");
+    // ...but a rule that errs it does not forgive: there the Event tells alone, and nobody tries again and again.
+    let note = tenant.wait("an Event on the policy whose status is refused", || {
+        let events = tenant.json(&[
+            "get",
+            "events",
+            "--field-selector",
+            "involvedObject.name=mute,reason=Undecodable",
+        ]);
+        match events["items"].get(0) {
+            Some(event) => Look::Met(event["message"].as_str().unwrap_or_default().to_owned()),
+            None => Look::Saw(tenant.log()),
+        }
+    });
+    assert!(note.contains("onze"), "{note}");
+
+    // Nor does any of it get in the way of correcting them.
+    for (name, manifest) in corrected {
+        tenant.kubectl.apply(&manifest).unwrap();
+        tenant.wait_for_condition(name, "Ready", "True", "Reconciled");
+        tenant.wait_for_condition(name, "Compliant", "False", "NeverPublished");
+    }
+    tenant.wait("their CronJobs", || {
+        let cron_jobs = tenant.names("cronjobs");
+        Look::when(cron_jobs.len() == 15, cron_jobs).map(drop)
+    });
+    let refused: Vec<String> = tenant
+        .requests_since(from)
+        .map(|request| request.to_string())
+        .filter(|request| request.starts_with("update maparefreshpolicies/status mute 422"))
+        .collect();
+    assert_eq!(refused.len(), 1, "{refused:?}");
+}
+
+/// Waits until the policy says that `field` of it is not understood, in conditions and columns.
+fn is_told(tenant: &Tenant, name: &str, field: &str) {
+    let message = tenant.wait_for_condition(name, "Ready", "False", "Undecodable");
+    assert!(message.contains(&format!("{field}: ")), "{message}");
+    let policy = tenant.policy(name);
+    assert_eq!(policy["status"]["observedGeneration"], policy["metadata"]["generation"]);
+    let table = tenant.run(&["get", "mapa-refresh", name, "-o", "wide"]);
+    let row: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
+    assert!(row.contains(&"Unknown") && row.contains(&"Undecodable"), "{table}");
 }

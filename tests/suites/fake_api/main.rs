@@ -21,3 +21,4 @@ mod runs;
 mod span;
 mod stuck;
 mod transport;
+mod undecodable;

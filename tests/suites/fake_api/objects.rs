@@ -374,5 +374,6 @@ async fn i8_a_policy_that_cannot_be_decoded_concerns_itself_alone() {
             .any(|event| event["reason"] == "Undecodable" && event["regarding"]["name"] == "poison"),
         "{events:?}"
     );
+    assert!(world.is("poison", "Compliant", "Unknown", "Undecodable"));
     assert_eq!(world.all(resource::CRON_JOBS).len(), 3);
 }
