@@ -108,6 +108,7 @@ const ODD: [&str; 92] = [
 /// Draws values; alike for the same seed.
 pub struct Draw<'a> {
     schema: &'a Value,
+    places: Vec<(Vec<String>, &'a Value)>,
     rng: fastrand::Rng,
     runner: TestRunner,
     patterns: HashMap<&'a str, RegexGeneratorStrategy<String>>,
@@ -122,14 +123,17 @@ impl<'a> Draw<'a> {
     pub fn new(schema: &'a Value, seed: u64) -> Self {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
-        Self {
+        let mut draw = Self {
             schema,
+            places: Vec::new(),
             rng: fastrand::Rng::with_seed(seed),
             runner: TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes)),
             patterns: HashMap::new(),
             odd: HashMap::new(),
             is_odd: false,
-        }
+        };
+        draw.collect(&[], schema);
+        draw
     }
 
     fn one_in(&mut self, many: u32) -> bool {
@@ -148,7 +152,7 @@ impl<'a> Draw<'a> {
         let is_odd = self.rng.bool();
         for _ in 0..self.rng.usize(1..=5) {
             self.is_odd = is_odd && self.rng.bool();
-            let (place, schema) = self.place();
+            let (place, schema) = self.places[self.rng.usize(0..self.places.len())].clone();
             let touches = |other: &Vec<String>| other.starts_with(&place) || place.starts_with(other);
             if places.iter().any(touches) {
                 continue;
@@ -186,24 +190,24 @@ impl<'a> Draw<'a> {
         set
     }
 
-    /// Some value of the chart, and its schema.
-    fn place(&mut self) -> (Vec<String>, &'a Value) {
-        let mut schema = self.schema;
-        let mut place = Vec::new();
-        loop {
-            schema = self.resolved(schema);
-            let below = schema.get("properties").and_then(Value::as_object);
-            let Some(below) = below.filter(|_| place.is_empty() || !self.rng.bool()) else {
-                return (place, schema);
-            };
-            // What helm puts there, or reads for itself, is a test of its own.
-            let of_helm = |name: &str| place.is_empty() && ["global", "enabled"].contains(&name);
-            let names = below.keys().filter(|name| !of_helm(name));
-            let names: Vec<String> = names.cloned().collect();
-            let name = names[self.rng.usize(0..names.len())].clone();
-            schema = &below[&name];
-            place.push(name);
+    /// Everything that has a name in the schema, and its schema.
+    fn collect(&mut self, place: &[String], schema: &'a Value) {
+        let schema = self.resolved(schema);
+        if !place.is_empty() {
+            self.places.push((place.to_owned(), schema));
         }
+        for (name, below) in schema["properties"].as_object().into_iter().flatten() {
+            // What helm puts there, or reads for itself, is a test of its own.
+            if !place.is_empty() || !["global", "enabled"].contains(&name.as_str()) {
+                self.collect(&[place, std::slice::from_ref(name)].concat(), below);
+            }
+        }
+    }
+
+    /// Every place that may be drawn and has no names below it.
+    pub fn leaves(&self) -> impl Iterator<Item = &[String]> {
+        let leaves = self.places.iter().filter(|(_, schema)| schema["properties"].is_null());
+        leaves.map(|(place, _)| place.as_slice())
     }
 
     fn resolved(&self, schema: &'a Value) -> &'a Value {
