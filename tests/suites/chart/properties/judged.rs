@@ -173,18 +173,7 @@ fn configured(object: &Value) -> Result<(), String> {
     let Some(config) = object["data"]["config.yaml"].as_str() else {
         return Ok(());
     };
-    let mut read: Value = serde_yaml::from_str(config).map_err(|error| format!("no YAML: {error}\n{config}"))?;
-    let runner = read["runner"]
-        .as_object_mut()
-        .ok_or_else(|| format!("no runner:\n{config}"))?;
-    // What an operator before these fields does not know; what is written there is compared with the values.
-    let newer = ["labels", "annotations", "userIds"].map(|name| runner.remove(name));
-    let text = if newer.iter().any(Option::is_some) {
-        read.to_string()
-    } else {
-        config.to_owned()
-    };
-    ConfigFile::parse(&text)
+    ConfigFile::parse(config)
         .map(drop)
         .map_err(|error| format!("the operator: {error}\n{config}"))
 }
