@@ -3,6 +3,7 @@
 //! Here ownership is verified: a Job belongs to a policy only if a CronJob controls it that the policy controls, each by UID. Names
 //! and labels prove nothing.
 
+use k8s_openapi::jiff::Timestamp;
 use mapa_refresh_crds::policy::TaskName;
 
 use crate::{
@@ -41,9 +42,10 @@ impl Observed {
     }
 }
 
-/// Gathers what exists for the policy `key` with the UID `policy`.
+/// Gathers what exists for the policy `key` with the UID `policy`, which was created at `since`: Jobs that are older are runs of another policy,
+/// whose CronJob was adopted.
 #[must_use]
-pub fn observe(index: &Index, key: &PolicyKey, policy: Uid) -> Observed {
+pub fn observe(index: &Index, key: &PolicyKey, policy: Uid, since: Option<Timestamp>) -> Observed {
     let group = index.group(key);
     let is_ours = |cron_job: &&CronJobRecord| cron_job.owner == Some(policy);
     let cron_jobs: Vec<CronJobRecord> = group.cron_jobs.iter().filter(is_ours).cloned().collect();
@@ -59,7 +61,9 @@ pub fn observe(index: &Index, key: &PolicyKey, policy: Uid) -> Observed {
         .jobs
         .into_iter()
         .filter_map(|job| {
-            let Some((_, task)) = tasks.iter().find(|(uid, _)| Some(*uid) == job.owner).copied() else {
+            let is_older = since.is_some_and(|since| job.created < since);
+            let owner = tasks.iter().find(|(uid, _)| Some(*uid) == job.owner && !is_older);
+            let Some((_, task)) = owner.copied() else {
                 other_jobs.push(job.uid);
                 return None;
             };

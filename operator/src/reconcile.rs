@@ -89,7 +89,8 @@ pub async fn reconcile(policy: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
     let now = context.clock.now();
     let previous = policy.status.clone().unwrap_or_default();
 
-    let mut observed = observe(&context.index, &key, uid);
+    let since = policy.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let mut observed = observe(&context.index, &key, uid, since);
     let credentials = credentials(&policy, &previous);
     let plan = held.map_or_else(
         || {
@@ -136,7 +137,7 @@ pub async fn reconcile(policy: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
             .await?;
         applied.problems.extend(refused);
         // What was created is now among what is there.
-        observed = observe(&context.index, &key, uid);
+        observed = observe(&context.index, &key, uid, since);
         outcome = folded(&applied, &observed, &outcome.jobs);
     }
     let Folded {

@@ -33,9 +33,7 @@ use crate::{
     outcome::{Found, Outcome, Progress, Trust, progress},
     pace,
     records::Trouble,
-    risk,
-    schedule::Schedule,
-    undecodable,
+    risk, undecodable,
     validate::{Credentials, Plan, Refusal, max_data_age},
 };
 
@@ -178,7 +176,7 @@ pub fn fold(facts: Facts<'_>) -> Folded {
 /// Counts the runs of every task and takes what they prove.
 fn count_all(facts: Facts<'_>, status: &mut MapaRefreshPolicyStatus, rules: Rules) -> Seen {
     let Facts {
-        policy, plan, desired, ..
+        policy, desired, ..
     } = facts;
     let target = Target {
         name: status.target.clone().unwrap_or_default(),
@@ -198,11 +196,7 @@ fn count_all(facts: Facts<'_>, status: &mut MapaRefreshPolicyStatus, rules: Rule
             template: wanted.and_then(|cron_job| cron_job.evidence.as_ref()),
             templates: &templates,
         };
-        let schedule = plan
-            .ok()
-            .and_then(|plan| plan.task(task.name))
-            .map(|task| task.schedule);
-        count_runs(task, facts, trust, &target, schedule, &mut all);
+        count_runs(task, facts, trust, &target, &mut all);
         if !target.judged.contains(&task.name) {
             task.publications = Publications::default();
         }
@@ -264,10 +258,7 @@ fn judge(
     conditions::set(&mut status.conditions, [ready, compliant, suspended], generation, now);
     let slot_of = |run: &Run| {
         let task = status.tasks.iter().find(|task| task.name == run.task)?;
-        Some((
-            run.task,
-            slot(run, task, plan.task(run.task).map(|task| task.schedule))?,
-        ))
+        Some((run.task, slot(run, task, facts)?))
     };
     let slots: Vec<(TaskName, Timestamp)> = runs.iter().filter_map(slot_of).collect();
     let (tasks, starts) = (status.tasks.clone(), status.recent_start_seconds.clone());
@@ -636,14 +627,7 @@ struct Seen {
     finished: Vec<FinishedRun>,
 }
 
-fn count_runs(
-    task: &mut TaskStatus,
-    facts: Facts<'_>,
-    trust: Trust<'_>,
-    target: &Target,
-    schedule: Option<Schedule>,
-    seen: &mut Seen,
-) {
+fn count_runs(task: &mut TaskStatus, facts: Facts<'_>, trust: Trust<'_>, target: &Target, seen: &mut Seen) {
     let Facts {
         runs, other_jobs, now, ..
     } = facts;
@@ -683,7 +667,7 @@ fn count_runs(
     for (run, outcome) in &ended {
         seen.counted.push(run.job.uid);
         if let Some(outcome) = outcome {
-            count(task, slot(run, task, schedule), outcome, target);
+            count(task, slot(run, task, facts), outcome, target);
             seen.starts.extend(around(run, outcome));
             seen.found.extend(outcome.published.clone());
             seen.finished.push(FinishedRun::of(task.name, outcome));
@@ -694,9 +678,19 @@ fn count_runs(
     remember(task, &ended, other_jobs);
 }
 
-/// The slot of `run`, if its task has such a slot: by the `schedule` that holds now, or before that held.
-fn slot(run: &Run, task: &TaskStatus, schedule: Option<Schedule>) -> Option<Timestamp> {
-    run.job.slot.filter(|slot| {
+/// The slot of `run`, if its task has such a slot: by the schedule that holds now, or before that held, and not before there was the policy.
+fn slot(run: &Run, task: &TaskStatus, facts: Facts<'_>) -> Option<Timestamp> {
+    let schedule = facts
+        .plan
+        .ok()
+        .and_then(|plan| plan.task(run.task))
+        .map(|task| task.schedule);
+    let created = facts.policy.metadata.creation_timestamp.as_ref();
+    let slot = run
+        .job
+        .slot
+        .filter(|slot| created.is_none_or(|created| *slot >= created.0));
+    slot.filter(|slot| {
         schedule.is_none_or(|schedule| schedule.has_slot_at(*slot))
             || task.schedule_since.as_ref().is_none_or(|since| *slot <= since.0)
     })

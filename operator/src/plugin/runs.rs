@@ -178,7 +178,13 @@ pub async fn run(cluster: &Cluster, asked: &RunsArguments) -> std::result::Resul
     let uid = policy.metadata.uid.as_deref().unwrap_or_default();
     let answer = answer(
         &policy,
-        observe(&index, &key, Uid::parse(uid)).runs,
+        observe(
+            &index,
+            &key,
+            Uid::parse(uid),
+            policy.metadata.creation_timestamp.as_ref().map(|time| time.0),
+        )
+        .runs,
         usize::from(asked.last),
         now,
     );

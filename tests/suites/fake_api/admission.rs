@@ -130,9 +130,26 @@ async fn i2_a_cron_job_of_ours_that_nobody_controls_is_adopted() {
         }),
     );
     let uid = world.get(&cron_job)["metadata"]["uid"].clone();
+    // What it ran for the policy of before is none of the new one's runs.
+    let old = resource::Key::new(resource::JOBS, "radar", "roraima-refresh-mv-portal-old");
+    let owner =
+        json!([{ "apiVersion": "batch/v1", "kind": "CronJob", "name": cron_job.name, "uid": uid, "controller": true }]);
+    world.create(
+        &old,
+        json!({
+            "metadata": {
+                "labels": stored["metadata"]["labels"], "ownerReferences": owner, "annotations": { "fake.mapa.radar.dev/by-hand": "" },
+            },
+            "spec": stored["spec"]["jobTemplate"]["spec"],
+        }),
+    );
+    let ended = json!([{ "type": "Failed", "status": "True", "lastTransitionTime": "2026-03-02T10:00:00Z" }]);
+    world.edit(&old, |job| job["status"]["conditions"] = ended);
+    world.run_for(seconds(5)).await;
     world.apply(policy("roraima", json!({})));
     world.start_operator();
     world.run_for(seconds(10)).await;
+    assert_eq!(world.task("roraima", VIEW)["totalRuns"], 0);
     let adopted = world.get(&cron_job);
     assert_eq!(adopted["metadata"]["uid"], uid);
     assert_eq!(
