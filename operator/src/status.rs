@@ -175,9 +175,7 @@ pub fn fold(facts: Facts<'_>) -> Folded {
 
 /// Counts the runs of every task and takes what they prove.
 fn count_all(facts: Facts<'_>, status: &mut MapaRefreshPolicyStatus, rules: Rules) -> Seen {
-    let Facts {
-        policy, desired, ..
-    } = facts;
+    let Facts { policy, desired, .. } = facts;
     let target = Target {
         name: status.target.clone().unwrap_or_default(),
         since: status
