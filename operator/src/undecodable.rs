@@ -10,7 +10,7 @@ use std::{
 };
 
 use k8s_openapi::{
-    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time},
     jiff::Timestamp,
 };
 use kube::{
@@ -55,6 +55,8 @@ const MAX_LOOKS: usize = 8;
 #[derive(Debug, Default)]
 pub struct Undecodable {
     reported: Mutex<HashSet<(Uid, Box<str>)>>,
+    /// Policies, by their generation, whose status the API server refuses.
+    refused: Mutex<HashSet<(Uid, i64)>>,
 }
 
 impl Undecodable {
@@ -62,6 +64,12 @@ impl Undecodable {
     #[must_use]
     pub fn count(&self) -> usize {
         self.reported.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    fn is_newly_refused(&self, policy: &ObjectMeta) -> bool {
+        let uid = Uid::parse(policy.uid.as_deref().unwrap_or_default());
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.len() < MAX_REMEMBERED && refused.insert((uid, policy.generation.unwrap_or_default()))
     }
 
     fn is_new(&self, uid: &str, version: &str) -> bool {
@@ -150,17 +158,10 @@ impl Context {
         let written = self.writer.status_of_undecodable(&invalid.metadata, &told).await;
         let mut events = transitions::events(&previous.conditions, &told.conditions);
         if let Err(error) = written {
-            let version = format!(
-                "refused in generation {}",
-                invalid.metadata.generation.unwrap_or_default()
-            );
             if !is_refused(&error) {
                 return Err(error);
             }
-            if self
-                .undecodable
-                .is_new(invalid.metadata.uid.as_deref().unwrap_or_default(), &version)
-            {
+            if self.undecodable.is_newly_refused(&invalid.metadata) {
                 warn!(%error, "the API server takes no status of a policy that cannot be decoded before it is corrected");
                 self.writer.events(&policy.object_ref(&()), &events).await;
             }

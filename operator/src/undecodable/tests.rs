@@ -1,4 +1,3 @@
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use mapa_refresh_crds::{policy::TaskName, report::FaultClass, status::LastError, status::MAX_STATUS};
 use serde_json::json;
 

@@ -65,13 +65,16 @@ fn lax(world: &World) {
         .manifest("  suspendUntil: \"2027-01-01T00:00:00+99:99\"\n");
     tenant.kubectl.apply(&offset).unwrap();
     is_told(&tenant, "offset", "spec.suspendUntil");
+    let typed = tenant.example("typed").manifest("  area: 5\n");
+    tenant.kubectl.apply(&typed).unwrap();
+    is_told(&tenant, "typed", "spec.area");
 
     // The current definition is installed. It does not correct what was stored before. The API server forgives an unchanged field that its
     // pattern refuses, so that the status can be written...
     let (mute, refused, corrected) = (
         manifest("mute", "onze"),
         manifest("refused", "doze"),
-        ["broken", "offset", "mute"].map(|name| (name, manifest(name, "30"))),
+        ["broken", "offset", "typed", "mute"].map(|name| (name, manifest(name, "30"))),
     );
     tenant.stop_operator();
     tenant.kubectl.apply(&mute).unwrap();
@@ -81,19 +84,23 @@ fn lax(world: &World) {
         let answer = tenant.kubectl.with_input(&create, &refused);
         Look::when(answer.is_err(), answer).map(drop)
     });
-    let forget = [
-        "patch",
-        "mapa-refresh",
-        "offset",
-        "--subresource=status",
-        "--type=merge",
-        "-p",
-        r#"{"status":{"conditions":[],"observedGeneration":-1}}"#,
-    ];
-    tenant.run(&forget);
+    let forgotten = r#"{"status":{"conditions":[],"observedGeneration":-1}}"#;
+    for name in ["offset", "typed"] {
+        let patch = [
+            "patch",
+            "mapa-refresh",
+            name,
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            forgotten,
+        ];
+        tenant.run(&patch);
+    }
     let from = tenant.audit_position();
     tenant.start_operator();
     is_told(&tenant, "offset", "spec.suspendUntil");
+    is_told(&tenant, "typed", "spec.area");
     // ...but a rule that errs it does not forgive: there the Event tells alone, and nobody tries again and again.
     let note = tenant.wait("an Event on the policy whose status is refused", || {
         let events = tenant.json(&[
@@ -111,13 +118,14 @@ fn lax(world: &World) {
 
     // Nor does any of it get in the way of correcting them.
     for (name, manifest) in corrected {
-        tenant.kubectl.apply(&manifest).unwrap();
+        // A server-side apply would have to read what is stored.
+        tenant.kubectl.with_input(&["replace", "-f", "-"], &manifest).unwrap();
         tenant.wait_for_condition(name, "Ready", "True", "Reconciled");
         tenant.wait_for_condition(name, "Compliant", "False", "NeverPublished");
     }
     tenant.wait("their CronJobs", || {
         let cron_jobs = tenant.names("cronjobs");
-        Look::when(cron_jobs.len() == 15, cron_jobs).map(drop)
+        Look::when(cron_jobs.len() == 18, cron_jobs).map(drop)
     });
     let refused: Vec<String> = tenant
         .requests_since(from)

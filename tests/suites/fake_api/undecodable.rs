@@ -165,6 +165,7 @@ async fn i8_an_operator_that_starts_leaves_what_is_told_of_a_policy_that_is_not_
     world
         .run_until("it says so too", seconds(5), |world| is_told(world, "acre"))
         .await;
+    world.run_for(seconds(1)).await;
     assert_eq!(
         (events(&world, "acre", "Undecodable"), version(&world, "roraima")),
         (1, told)
