@@ -21,7 +21,13 @@ fn refreshed() -> World {
 }
 
 fn connect(server: &Redis) -> redis::Connection {
-    try_connect(server).unwrap()
+    let mut connection = None;
+    // One that has just begun to listen may still end a connection.
+    wait_until("a connection to the server", || {
+        connection = try_connect(server).ok();
+        connection.is_some()
+    });
+    connection.unwrap()
 }
 
 /// A Sentinel that promotes a server ends the connections of its clients.
