@@ -473,7 +473,7 @@ reasons! {
         CronJobContested,
         /// False: the API server refuses to create or repair a CronJob.
         CronJobRejected,
-        /// False: a CronJob says that it was scheduled at a moment to come, and fires nothing before.
+        /// False: the last schedule time of a CronJob lies in the future, so that it starts no run before.
         CronJobNeverFires,
         /// False: a Job of the name that a run beside the schedule would have belongs to somebody else.
         JobConflict,

@@ -5,7 +5,7 @@
 //! else is never touched; whose it is, is told by the UID of the controller reference.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -34,6 +34,7 @@ use mapa_refresh_crds::{
 use tracing::{debug, info, warn};
 
 use crate::{
+    applied::{Applied, Problem},
     clock::CLOCKS_APART,
     contest::{self, Contest, Judgement, Written},
     desired::{self, DesiredCronJob},
@@ -53,31 +54,16 @@ use crate::{
 /// Longest that one write may take; a replica that lost its lease writes nothing later than this (I12).
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Recent writes of CronJobs.
+type Contests = HashMap<PolicyKey, BTreeMap<TaskName, Contest>>;
+
 /// Writes CronJobs, statuses and Events.
 pub struct Writer {
     client: Client,
     fence: Fence,
     permissions: Arc<Permissions>,
     recorder: Recorder,
-    contests: Mutex<HashMap<(PolicyKey, TaskName), Contest>>,
-}
-
-/// What is not as the policy asks after the writer did what it could.
-#[derive(Clone, Debug, Default)]
-pub struct Applied {
-    /// What cannot be done until somebody changes something.
-    pub problems: Vec<Problem>,
-    /// What admission changed and is borne, as CronJobs and their fields.
-    pub borne: Vec<String>,
-}
-
-/// What cannot be done about one task.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Which task.
-    pub task: TaskName,
-    /// What, and what to do.
-    pub refusal: Refusal,
+    contests: Mutex<Contests>,
 }
 
 impl Writer {
@@ -95,12 +81,12 @@ impl Writer {
         }
     }
 
-    /// The policy is gone: nothing about it is kept.
+    /// Drops everything about a policy that is gone.
     pub fn forget(&self, key: &PolicyKey) {
-        self.contests().retain(|(policy, _), _| policy != key);
+        self.contests().remove(key);
     }
 
-    fn contests(&self) -> MutexGuard<'_, HashMap<(PolicyKey, TaskName), Contest>> {
+    fn contests(&self) -> MutexGuard<'_, Contests> {
         self.contests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -251,17 +237,8 @@ impl Writer {
         let mut written = policy.clone();
         written.metadata.managed_fields = None;
         written.status = Some(status);
-        let parameters = by_us();
-        match self
-            .write(ACTION, api.replace_status(name, &parameters, &written))
-            .await?
-        {
-            Ok(policy) => Ok(policy),
-            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
-                Err(Error::Outdated { action: ACTION })
-            }
-            Err(error) => Err(failed(ACTION, error)),
-        }
+        let answer = self.write(ACTION, api.replace_status(name, &by_us(), &written)).await?;
+        answer.map_err(|error| outdated_or_failed(ACTION, error))
     }
 
     /// Writes `status` to the policy of `metadata`, whose resource version it carries; the policy itself need not be understood.
@@ -284,20 +261,8 @@ impl Writer {
             .data(serde_json::json!({ "status": status }));
         written.metadata.uid.clone_from(&metadata.uid);
         written.metadata.resource_version.clone_from(&metadata.resource_version);
-        let parameters = PostParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PostParams::default()
-        };
-        match self
-            .write(ACTION, api.replace_status(name, &parameters, &written))
-            .await?
-        {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
-                Err(Error::Outdated { action: ACTION })
-            }
-            Err(error) => Err(failed(ACTION, error)),
-        }
+        let answer = self.write(ACTION, api.replace_status(name, &by_us(), &written)).await?;
+        answer.map(drop).map_err(|error| outdated_or_failed(ACTION, error))
     }
 
     /// Publishes `events` about `object`. An Event that cannot be published is logged: it is news, not state.
@@ -330,7 +295,7 @@ enum Standing {
     Fine,
     /// As wanted but for what admission changed and decides nothing; in what.
     Borne(String),
-    /// Not until somebody changes something.
+    /// Blocked until somebody acts.
     Refused(Refusal),
 }
 
@@ -346,7 +311,7 @@ impl CronJobs<'_> {
                 info!(cron_job = wanted.name(), schedule = %wanted.task.schedule, "created the CronJob");
                 Ok(self.look_at_answer(Written::Created, wanted, &created))
             }
-            // Our own, by a try whose answer was lost or before our cache knew of it; or one that nothing controls; or somebody else's.
+            // Our own (a lost answer, or a cache that lags), an orphan, or a foreign one.
             Err(kube::Error::Api(status)) if status.is_already_exists() => self.adopt_or_refuse(wanted).await,
             Err(error) => refused_or_failed(ACTION, wanted, error),
         }
@@ -367,7 +332,7 @@ impl CronJobs<'_> {
             }
             return self.keep(wanted, &record).await;
         }
-        // Restored from a backup, or left by a policy that was deleted without its dependents: ours by name and labels, and nobody's.
+        // An orphan: restored from a backup, or left by `kubectl delete --cascade=orphan`.
         if record.is_orphan && record.labels_intact {
             if record.deleting {
                 return Ok(Standing::Fine);
@@ -457,7 +422,7 @@ impl CronJobs<'_> {
         }
     }
 
-    /// What was stored is what counts, not what was written: admission stands in between.
+    /// Compares the API server's answer with what was sent: admission stands in between.
     fn look_at_answer(&self, written: Written, wanted: &DesiredCronJob, answer: &CronJob) -> Standing {
         self.index.wrote(answer, self.now);
         let Some(record) = CronJobRecord::read(answer) else {
@@ -477,37 +442,29 @@ impl CronJobs<'_> {
                 "admission changed the CronJob"
             );
         }
-        let mut contest = self.take(wanted);
-        contest::wrote(
-            &mut contest,
-            written,
-            wanted.fingerprint,
-            &record,
-            &differences,
-            self.now,
-        );
-        self.put(wanted, contest);
+        self.with_contest(wanted, |contest| {
+            contest::wrote(contest, written, wanted.fingerprint, &record, &differences, self.now);
+        });
         standing(wanted, self.judge(wanted, &record))
     }
 
     fn judge(&self, wanted: &DesiredCronJob, record: &CronJobRecord) -> Judgement {
-        let mut contest = self.take(wanted);
-        let judgement = contest::judge(&mut contest, wanted.name(), wanted.fingerprint, record, self.now);
-        self.put(wanted, contest);
-        judgement
+        self.with_contest(wanted, |contest| {
+            contest::judge(contest, wanted.name(), wanted.fingerprint, record, self.now)
+        })
     }
 
-    /// A policy is reconciled once at a time, so nobody else looks meanwhile.
-    fn take(&self, wanted: &DesiredCronJob) -> Option<Contest> {
-        self.writer.contests().remove(&(self.key.clone(), wanted.task.name))
-    }
-
-    fn put(&self, wanted: &DesiredCronJob, contest: Option<Contest>) {
+    /// Lets `act` read and change what is remembered of the writes of one CronJob.
+    fn with_contest<T>(&self, wanted: &DesiredCronJob, act: impl FnOnce(&mut Option<Contest>) -> T) -> T {
+        let mut all = self.writer.contests();
+        let mut contest = all.get_mut(self.key).and_then(|tasks| tasks.remove(&wanted.task.name));
+        let answer = act(&mut contest);
         if let Some(contest) = contest {
-            self.writer
-                .contests()
-                .insert((self.key.clone(), wanted.task.name), contest);
+            all.entry(self.key.clone())
+                .or_default()
+                .insert(wanted.task.name, contest);
         }
+        answer
     }
 
     async fn delete(&self, name: &str, record: &CronJobRecord) -> Result<(), Error> {
@@ -584,6 +541,14 @@ async fn in_time<T>(
             action,
             limit: WRITE_TIMEOUT,
         })
+}
+
+/// An object that is gone is as outdated as one that was changed: the watch delivers its newest state.
+fn outdated_or_failed(action: &'static str, source: kube::Error) -> Error {
+    match source {
+        kube::Error::Api(status) if status.is_not_found() => Error::Outdated { action },
+        source => failed(action, source),
+    }
 }
 
 fn failed(action: &'static str, source: kube::Error) -> Error {

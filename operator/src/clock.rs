@@ -4,10 +4,10 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-/// Seconds by which clocks may be apart and still be clocks: minutes are met in practice and are told; further ahead is no skew.
+/// Largest clock skew that is tolerated, and reported. Skews of minutes are met in practice; a larger one is no skew but a wrong time.
 pub const CLOCKS_APART: SignedDuration = SignedDuration::from_secs(600);
 
-/// `moment`, which another clock told, or `now` if no clock can have told it yet.
+/// `moment` by another clock, or `now` if it lies further ahead than [`CLOCKS_APART`].
 #[must_use]
 pub fn not_ahead(moment: Timestamp, now: Timestamp) -> Timestamp {
     if moment.duration_since(now) > CLOCKS_APART {

@@ -11,7 +11,7 @@ use mapa_refresh_crds::{
 };
 
 use crate::{
-    apply::Applied,
+    applied::Applied,
     records::Trouble,
     validate::{Plan, Refusal},
 };
@@ -145,30 +145,41 @@ pub fn set(
         type_,
         holds,
         reason,
-        mut message,
+        message,
     } in verdicts
     {
-        clean(&mut message, MAX_MESSAGE);
         let status = if holds { "True" } else { "False" };
-        let previous = conditions
-            .iter_mut()
-            .find(|condition| condition.type_ == type_.as_str());
-        let since = previous
-            .as_ref()
-            .filter(|previous| previous.status == status)
-            .map(|previous| previous.last_transition_time.clone());
-        let condition = Condition {
-            type_: type_.as_str().to_owned(),
-            status: status.to_owned(),
-            reason: reason.to_owned(),
-            message,
-            observed_generation: generation,
-            last_transition_time: since.unwrap_or_else(|| whole_seconds(now)),
-        };
-        match previous {
-            Some(previous) => *previous = condition,
-            None => conditions.push(condition),
-        }
+        put(conditions, (type_, status, reason, message), generation, now);
+    }
+}
+
+/// Puts one condition, of type, status, reason and message, into `conditions`; the others stay. The transition time moves only when the status
+/// changes.
+pub fn put(
+    conditions: &mut Vec<Condition>,
+    (type_, status, reason, mut message): (ConditionType, &str, &str, String),
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    clean(&mut message, MAX_MESSAGE);
+    let previous = conditions
+        .iter_mut()
+        .find(|condition| condition.type_ == type_.as_str());
+    let since = previous
+        .as_ref()
+        .filter(|previous| previous.status == status)
+        .map(|previous| previous.last_transition_time.clone());
+    let condition = Condition {
+        type_: type_.as_str().to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message,
+        observed_generation: generation,
+        last_transition_time: since.unwrap_or_else(|| whole_seconds(now)),
+    };
+    match previous {
+        Some(previous) => *previous = condition,
+        None => conditions.push(condition),
     }
 }
 

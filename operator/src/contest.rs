@@ -1,8 +1,8 @@
-//! Pure: who wins a CronJob that is not as it was written, and how long until it is written again.
+//! Pure: whether to write a CronJob that differs from the policy, to accept the difference, or to wait before the next try.
 //!
-//! What comes back from a write at once was changed by admission, and another write would be changed alike: what decides nothing is
-//! borne, anything else is told and tried again after growing waits. What is changed later was changed by somebody: it is repaired, and
-//! after the third time within a minute that is a contest. The policy's own changes are neither.
+//! An answer that differs from the write was changed by admission, which would change the next write alike. Differences that affect neither
+//! schedule nor evidence are accepted; any other is reported, and retried after growing waits. A later difference comes from another writer:
+//! it is repaired, and the third within a minute starts a contest. Changes of the policy itself count as neither.
 
 use std::collections::VecDeque;
 
@@ -18,42 +18,42 @@ use crate::{
 
 /// Repairs of one CronJob that are made within [`WINDOW`] before that is a contest.
 const MAX_REPAIRS: usize = 3;
-/// How long a repair is remembered, and how long a contested CronJob has to stay as it was written before that is believed.
+/// Window in which repairs are counted, and time for which a contested CronJob must stay unchanged before the contest is over.
 const WINDOW: SignedDuration = SignedDuration::from_secs(60);
-/// First wait of a contest; each is twice the one before.
+/// First wait of a contest; each next one doubles.
 const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(30);
-/// Longest wait of a contest: no event tells that a webhook is gone.
+/// Longest wait of a contest. No event announces that a webhook was removed.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_secs(300);
 
-/// What of a CronJob decides whether it is as it was written.
+/// Fingerprint of the spec, and whether our labels are right.
 type State = (Option<Fingerprint>, bool);
 
-/// What to do about a CronJob.
+/// Next step for a CronJob.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Judgement {
-    /// It is as wanted.
+    /// No difference.
     AsWanted,
-    /// It differs in what decides nothing; in what.
+    /// Only accepted differences; the fields.
     Borne(String),
-    /// Write it.
+    /// Write the CronJob.
     Write,
-    /// Somebody or something changes it, so it is not written now; what is known of that.
+    /// Admission or another writer changes it, so it is not written now; the message names what is known.
     Contested(String),
 }
 
-/// What is remembered of the writes of one CronJob.
+/// Recent writes of one CronJob.
 #[derive(Clone, Debug)]
 pub struct Contest {
     uid: Uid,
-    /// What was wanted when it was written last.
+    /// Wanted fingerprint at the last write.
     wanted: Option<Fingerprint>,
-    /// What came back.
+    /// State in the API server's answer.
     answer: State,
-    /// What admission made of it.
+    /// Result of admission at the last write.
     admission: Admission,
     written_at: Timestamp,
     repairs: VecDeque<Timestamp>,
-    /// Writes since it is contested.
+    /// Writes since the contest began.
     tries: u32,
     next_try: Timestamp,
     message: String,
@@ -66,9 +66,9 @@ enum Admission {
     Changed,
 }
 
-/// What is to be done about `found`, the CronJob `name`, whose spec is to have the fingerprint `wanted`.
+/// Decides on the CronJob `name`, which is stored as `found` and whose spec is to have the fingerprint `wanted`.
 ///
-/// `contest` is what is remembered of its writes; it is forgotten when it is over.
+/// `contest` holds the recent writes of this CronJob, and is cleared once they no longer matter.
 #[must_use]
 pub fn judge(
     contest: &mut Option<Contest>,
@@ -120,17 +120,16 @@ pub fn judge(
     }
 }
 
-/// What a write did.
+/// Kind of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
-    /// There was no such CronJob.
+    /// The CronJob was created.
     Created,
-    /// It was not as wanted.
+    /// The CronJob differed, and was replaced.
     Repaired,
 }
 
-/// Remembers that a CronJob was written so that its spec has the fingerprint `wanted`, and that `answer` came back, which differs in
-/// `differences`.
+/// Records a write: its spec had the fingerprint `wanted`, and the API server answered with `answer`, which differs in `differences`.
 pub fn wrote(
     contest: &mut Option<Contest>,
     written: Written,
@@ -140,7 +139,7 @@ pub fn wrote(
     now: Timestamp,
 ) {
     let before = contest.take().filter(|known| known.uid == answer.uid);
-    // What the policy itself asks for now, and did not before, was not changed back by anybody.
+    // A changed policy needs a write as well: that is no repair.
     let is_own_change = before.as_ref().is_some_and(|known| known.wanted != wanted);
     let is_repair = written == Written::Repaired && !is_own_change;
     let mut known = before.filter(|_| !is_own_change).unwrap_or_else(|| Contest {
@@ -177,7 +176,7 @@ pub fn wrote(
         None => Admission::Borne(told(differences)),
     };
     match known.admission {
-        // What admission did is undone as soon as an answer is as it was written.
+        // An answer without changes proves at once that admission no longer interferes.
         Admission::LeftAlone | Admission::Borne(_) if was_changed_by_admission => known.tries = 0,
         Admission::LeftAlone | Admission::Borne(_) if known.tries == 0 => {}
         Admission::LeftAlone | Admission::Borne(_) | Admission::Changed => {
@@ -316,7 +315,7 @@ mod tests {
         scene.wanted = "b";
         scene.look(600, "b with resources", &[difference("resources", true)]);
         assert_eq!(scene.writes, [0, 600]);
-        // Somebody changes it beside admission: it is put back.
+        // A change after admission is repaired.
         scene.stored = record("by hand");
         scene.look(601, "b with resources", &[difference("resources", true)]);
         assert_eq!(scene.writes, [0, 600, 601]);

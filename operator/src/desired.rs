@@ -21,7 +21,7 @@ use mapa_refresh_crds::{
 use std::collections::BTreeMap;
 
 use crate::{
-    fingerprint::{Evidence, Fingerprint, RUNNER_CONTAINER},
+    fingerprint::{Fingerprint, PodFingerprint, RUNNER_CONTAINER},
     runner_pod::pod,
     settings::RunnerSettings,
     validate::{Plan, TaskPlan},
@@ -42,7 +42,7 @@ pub struct DesiredCronJob {
     /// Of the whole spec.
     pub fingerprint: Option<Fingerprint>,
     /// Of what makes a pod's report evidence.
-    pub evidence: Option<Evidence>,
+    pub evidence: Option<PodFingerprint>,
 }
 
 impl DesiredCronJob {
@@ -67,16 +67,16 @@ pub fn desired(policy: &MapaRefreshPolicy, plan: &Plan, runner: &RunnerSettings)
                 evidence: spec
                     .and_then(|spec| spec.job_template.spec.as_ref())
                     .and_then(|job| job.template.spec.as_ref())
-                    .map(Evidence::of),
+                    .map(PodFingerprint::of),
                 object,
             }
         })
         .collect()
 }
 
-/// Label by which Istio's injector is told whether a pod is its own.
+/// Label that switches Istio's sidecar injection.
 const ISTIO_INJECT: &str = "sidecar.istio.io/inject";
-/// Annotation by which Linkerd's injector is told the same.
+/// The same for Linkerd's injector, an annotation.
 const LINKERD_INJECT: &str = "linkerd.io/inject";
 
 /// Whether a label or annotation decides what the operator or a controller of Kubernetes takes an object for, so that no configuration may set it.
@@ -429,7 +429,7 @@ pub(crate) mod tests {
             pod(crate::settings::UserIds::Fixed),
             pod(crate::settings::UserIds::Platform),
         );
-        assert_eq!(Evidence::of(&fixed), Evidence::of(&left));
+        assert_eq!(PodFingerprint::of(&fixed), PodFingerprint::of(&left));
         let context = fixed.security_context.unwrap();
         assert_eq!(
             (context.run_as_user, context.run_as_group, context.fs_group),
@@ -447,7 +447,7 @@ pub(crate) mod tests {
     #[test]
     fn the_evidence_fingerprint_sees_what_runs_and_ignores_where() {
         let pod = pod_of(&cron_jobs(serde_json::json!({}))[0]);
-        let of_evidence = |pod: &PodSpec| Evidence::of(pod).whole;
+        let of_evidence = |pod: &PodSpec| PodFingerprint::of(pod).whole;
         let fingerprint = of_evidence(&pod).unwrap();
         let mut placed = pod.clone();
         placed.node_name = Some("node-1".into());

@@ -1,7 +1,7 @@
-//! Pure: where a CronJob differs from what was wanted, and which differences can be borne.
+//! Pure: the differences between a wanted and a stored CronJob, and which of them the operator accepts.
 //!
-//! Clusters change what is written: admission adds resources, labels, tolerations. What decides neither when runs happen nor whether their
-//! reports are evidence is borne; fighting it would win nothing.
+//! Admission adds resources, labels or tolerations in many clusters. The operator accepts what affects neither the schedule nor the evidence of
+//! runs: fighting it would gain nothing.
 
 use k8s_openapi::api::batch::v1::CronJob;
 use mapa_refresh_crds::report::clean;
@@ -10,18 +10,18 @@ use serde_json::{Map, Value};
 /// Longest text of one value, in bytes.
 const MAX_VALUE: usize = 60;
 
-/// One field that is not as wanted.
+/// One field that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// Where, such as `spec.jobTemplate.spec.template.spec.containers[0].resources.limits`.
+    /// Path, such as `spec.jobTemplate.spec.template.spec.containers[0].resources.limits`.
     pub path: String,
-    /// What was wanted there, and what is there.
+    /// The written and the stored value, shortened; values of the environment are hidden.
     pub values: String,
-    /// Whether it decides neither when runs happen nor whether their reports are evidence.
+    /// Whether the field affects neither the schedule nor the evidence of runs.
     pub is_borne: bool,
 }
 
-/// Where `found` differs from `wanted`: the whole spec, and our labels.
+/// The fields in which `found` differs from `wanted`: the whole spec, and our labels.
 #[must_use]
 pub fn differences(wanted: &CronJob, found: &CronJob) -> Vec<Difference> {
     let json = |value: serde_json::Result<Value>| value.unwrap_or_default();
@@ -72,7 +72,7 @@ fn compare_fields(path: &str, wanted: &Map<String, Value>, found: &Map<String, V
 }
 
 fn difference(path: &str, wanted: Option<&Value>, found: Option<&Value>) -> Difference {
-    // What others put into an environment may be a secret.
+    // A foreign variable may hold a secret.
     let is_environment = path.contains(".env");
     let shown = |value: Option<&Value>| match value {
         None => "nothing".to_owned(),
@@ -91,7 +91,7 @@ fn difference(path: &str, wanted: Option<&Value>, found: Option<&Value>) -> Diff
     }
 }
 
-/// Of a pod's spec: where it runs, with what, and as which user.
+/// Fields of a pod's spec that are accepted: placement, resources, priority.
 const BORNE_OF_A_POD: [&str; 14] = [
     "affinity",
     "dnsConfig",
@@ -109,7 +109,7 @@ const BORNE_OF_A_POD: [&str; 14] = [
     "containers[0].resources",
 ];
 
-/// Of a security context, of the pod or of the container: what a platform assigns, and what restricts further.
+/// Fields of a security context, of pod or container, that are accepted: ids that a platform assigns, and further restrictions.
 const BORNE_OF_A_SECURITY_CONTEXT: [&str; 9] = [
     "runAsUser",
     "runAsGroup",
@@ -133,7 +133,7 @@ fn is_borne(path: &str, is_added: bool) -> bool {
         None => (false, path),
     };
     if let Some(metadata) = path.strip_prefix("metadata.") {
-        // What others add is theirs; ours is not theirs to change.
+        // Foreign additions are accepted; a change of our own keys is not.
         return is_added && (metadata.starts_with("labels") || metadata.starts_with("annotations"));
     }
     let Some(path) = path.strip_prefix("spec.").filter(|_| of_pod) else {
@@ -162,7 +162,7 @@ mod tests {
             desired,
             tests::{plan_of, policy},
         },
-        fingerprint::{Evidence, Fingerprint},
+        fingerprint::{Fingerprint, PodFingerprint},
         settings::RunnerSettings,
     };
 
@@ -215,7 +215,7 @@ mod tests {
         ];
         let evidence_of = |cron_job: &CronJob| {
             let template = cron_job.spec.as_ref().unwrap().job_template.spec.as_ref().unwrap();
-            Evidence::of(template.template.spec.as_ref().unwrap()).whole
+            PodFingerprint::of(template.template.spec.as_ref().unwrap()).whole
         };
         for (pointer, value) in borne {
             let (found, all) = changed(&pointer, value);

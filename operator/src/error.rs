@@ -10,7 +10,7 @@ pub enum Error {
     Api {
         /// What was tried.
         action: &'static str,
-        /// What came back.
+        /// State in the API server's answer.
         #[source]
         source: Box<kube::Error>,
     },

@@ -22,7 +22,7 @@ use crate::{
     validate::Plan,
 };
 
-/// How long a chain of which nothing runs tries to create its next Job. A quota or a foreign object of its name may stay for ever.
+/// How long an idle chain retries the creation of its next Job. A quota or a foreign object of the same name may stay for ever.
 const CREATION_GRACE: Duration = Duration::from_secs(60);
 
 /// Longest request that is kept as it is; a longer one is kept as its hash.
@@ -66,8 +66,8 @@ fn hash(text: &str, bytes: usize) -> String {
         .collect()
 }
 
-/// The runs that `token` asks for, after those of the request `before`: every task of the policy once. The same words asked for again are
-/// another request, whose Jobs have other names.
+/// The runs of the request `token`, which follows the request `before`: every task of the policy once. A repeated token is a new request, whose
+/// Jobs have other names.
 #[must_use]
 pub fn request(token: &str, before: Option<&ExtraRuns>, plan: &Plan, now: Timestamp) -> ExtraRuns {
     let asked = match before {
@@ -105,8 +105,8 @@ fn stage(task: TaskName) -> u8 {
 /// Brings `extra` up to date with the Jobs that exist (`runs`), those that are waited for (`active`), those that were `counted` just now
 /// and those that could not be created although it was `attempted`, and names what to create next.
 ///
-/// It always comes to its end: of each Job that it waits for the end is known or [given up](crate::outcome::Progress::GivenUp), and what
-/// cannot be created is not tried for longer than a minute.
+/// Every chain ends: each of its Jobs ends or is [given up](crate::outcome::Progress::GivenUp), and the creation of a Job is retried for a
+/// minute at most.
 pub fn advance(
     extra: &mut ExtraRuns,
     cron_job: impl Fn(TaskName) -> String,

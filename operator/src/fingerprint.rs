@@ -76,15 +76,15 @@ impl Fingerprint {
     }
 }
 
-/// What decides whether a pod's report is evidence: what runs (image, command, arguments), with which settings (environment, volumes), as
-/// whom (service account) and beside what (other containers). Where it runs, with which resources and as which user does not.
+/// The parts of a pod that decide whether its report is evidence: image, command and arguments, environment and volumes, service account, other
+/// containers. Placement, resources and user ids do not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Evidence {
-    /// Of all of it; `None` of a pod with another container beside the runner's, which is never believed.
+pub struct PodFingerprint {
+    /// Over all parts; `None` of a pod with another container beside the runner's, whose report is never evidence.
     pub whole: Option<Fingerprint>,
-    /// Of each of [`PARTS`], so that what differs can be named.
+    /// One hash for each of [`PARTS`], to name the differences.
     parts: [u32; PARTS.len()],
-    /// What only somebody else can have added, by name; empty of a pod of ours.
+    /// Names of foreign additions; empty for a pod of ours.
     added: Box<str>,
 }
 
@@ -104,7 +104,7 @@ const PARTS: [&str; 9] = [
 /// Longest list of what was added, in bytes.
 const MAX_ADDED: usize = 200;
 
-impl Evidence {
+impl PodFingerprint {
     /// Of a pod, or of the template of one.
     #[must_use]
     pub fn of(spec: &PodSpec) -> Self {
@@ -152,7 +152,7 @@ impl Evidence {
         }
     }
 
-    /// Where this pod differs from `template`, by the names of its fields; empty where it does not.
+    /// The fields in which this pod differs from `template`; empty without a difference.
     #[must_use]
     pub fn differences(&self, template: &Self) -> String {
         let changed = PARTS
@@ -170,13 +170,13 @@ impl Evidence {
 }
 
 fn short(value: &impl Serialize) -> u32 {
-    // 32 of the 128 bits: it only names what the whole has told already.
+    // 32 of the 128 bits suffice: the whole fingerprint decides, the parts only name the difference.
     Fingerprint::of(value).map_or(0, |Fingerprint(bits)| {
         u32::try_from(bits & u128::from(u32::MAX)).unwrap_or(0)
     })
 }
 
-/// Containers beside the runner's, and variables that are none of ours.
+/// Names of containers beside the runner's, and of variables that the operator does not set.
 fn added(spec: &PodSpec, runner: Option<&Container>) -> Box<str> {
     let names = |what: &str, names: Vec<&str>| (!names.is_empty()).then(|| format!("{what} {}", names.join(" ")));
     let beside = spec

@@ -1,11 +1,10 @@
-//! Pure: objects of watches, decoded so that none of them can stall the others.
+//! Pure: decoding of watched objects, so that one bad object cannot stall the others.
 //!
-//! A watch delivers what the API server stores, and that may be more than this operator understands: objects of an older, looser
-//! definition, a status that somebody wrote by hand, moments beyond the year 9999 in a pod. Decoding a [`Guard`] never fails. What is not
-//! understood is told with the words of the decoder, and what is needed to answer is kept: the metadata, and of a policy its status.
+//! The API server stores objects that this operator cannot decode: of an older, looser definition, with a status edited by hand, with times
+//! beyond the year 9999. Decoding a [`Guard`] never fails: it keeps the decoder's error, the metadata and, of a policy, the status.
 //!
-//! `metadata.managedFields` is not decoded at all. Whoever may write an object may write times into it that no type of ours holds, and one
-//! such object would end every list of its kind; kube's own `DeserializeGuard` decodes the metadata strictly.
+//! `metadata.managedFields` is not decoded at all. A writer of an object can put times into it that k8s-openapi cannot decode, and one such
+//! object would fail every list of its kind, because kube's own `DeserializeGuard` decodes metadata strictly.
 
 use std::borrow::Cow;
 
@@ -22,20 +21,20 @@ use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use serde_path_to_error::{Path, Segment};
 
-/// An object as a watch delivers it: perhaps not understood, which concerns it alone.
+/// An object of a watch, decoded or not.
 #[derive(Clone, Debug)]
 pub struct Guard<K> {
-    /// The object, or what is known of it.
+    /// The object, or what could be decoded of it.
     pub object: Result<K, Invalid>,
-    /// Why a part of it that can be done without was left out: of a policy, its status.
+    /// The decoder's error for a dispensable part that was cut out: of a policy, its status.
     pub lost: Option<String>,
 }
 
-/// What is known of an object that cannot be decoded.
+/// An object that cannot be decoded.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct Invalid {
-    /// Where it differs from what was expected, in the words of the decoder.
+    /// The decoder's error, with the path.
     pub error: String,
     /// Its metadata, as far as they can be decoded.
     pub metadata: ObjectMeta,
@@ -45,7 +44,7 @@ pub struct Invalid {
 
 /// A kind of object that is watched.
 pub trait Watchable: Resource<DynamicType = ()> + DeserializeOwned {
-    /// Takes out of `raw` what cannot be decoded and can be done without; says why.
+    /// Cuts out of `raw` what cannot be decoded and is dispensable; returns the decoder's error.
     #[must_use]
     fn mend(raw: &mut Value) -> Option<String> {
         let _ = raw;
@@ -60,7 +59,7 @@ impl Watchable for Pod {}
 impl Watchable for MapaRefreshPolicy {
     /// A status is the operator's own: what of it is lost begins anew. What cannot be decoded is cut out, the smallest part first.
     fn mend(raw: &mut Value) -> Option<String> {
-        /// Most cuts. A status that needs more of them is none of ours, and is left out as a whole.
+        /// Most cuts. A status that needs more of them was not written by the operator, and is dropped as a whole.
         const MOST_CUTS: usize = 64;
         raw.get("status")?;
         let mut lost = None;
@@ -146,7 +145,7 @@ impl<K: Watchable> Guard<K> {
     }
 }
 
-/// The metadata of `raw`, field by field: without a name nobody could be told of the object.
+/// The metadata of `raw`, field by field: without a name no Event could refer to the object.
 fn metadata(raw: &Value) -> ObjectMeta {
     let sound = |(name, value): (&String, &Value)| {
         let alone = Map::from_iter([(name.clone(), value.clone())]);

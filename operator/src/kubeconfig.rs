@@ -30,7 +30,7 @@ pub use connection::Connection;
 pub use error::ConnectionError;
 pub use transport::Timeouts;
 
-/// What the command line says about the cluster; what is absent or empty, the kubeconfig says.
+/// Connection flags of the command line. The kubeconfig supplies what is absent or empty.
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
     /// The kubeconfig.

@@ -14,7 +14,7 @@ use k8s_openapi::{
 
 /// How long the lease is held without being renewed.
 pub const DURATION: Duration = Duration::from_secs(15);
-/// Longest that anybody is believed to hold it without renewing it: no operator holds it for longer, but who may write the lease could say so.
+/// Upper bound for the duration that a lease claims. No operator claims more; a foreign writer could claim 68 years.
 const LONGEST_DURATION: Duration = Duration::from_secs(60);
 /// Time between two renewals.
 pub const RENEW_EVERY: Duration = Duration::from_secs(5);

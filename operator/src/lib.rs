@@ -6,6 +6,7 @@
 pub mod account;
 pub mod admission;
 pub mod answer_timeout;
+pub mod applied;
 pub mod apply;
 pub mod backoff;
 pub mod clock;
@@ -16,6 +17,7 @@ pub mod config_file;
 pub mod contest;
 pub mod controller;
 pub mod definition;
+pub mod deletion;
 pub mod desired;
 pub mod drift;
 pub mod election;

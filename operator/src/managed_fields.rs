@@ -1,8 +1,7 @@
 //! Answers without `metadata.managedFields`.
 //!
-//! Nobody here reads them, and whoever may write an object may write times into them that no type of ours holds
-//! (`9999-12-31T23:59:59Z`). An answer with such a time could not be decoded: a CronJob that somebody changed could not be put back, and a
-//! status that was written would count as not written.
+//! The operator does not use them, and a writer of an object can put times into them that k8s-openapi cannot decode
+//! (`9999-12-31T23:59:59Z`). With such a time the answer to a repair or to a status write would be an error, although the write succeeded.
 
 use http::{
     HeaderValue, Request, Response,
@@ -14,7 +13,7 @@ use tower::{BoxError, service_fn};
 
 const FIELD: &str = "managedFields";
 
-/// `client`, whose answers about one object have no managed fields. It reads an answer to its end, and is none for watches.
+/// `client` without managed fields in its answers. It buffers each answer, so it is not for watches.
 #[must_use]
 pub fn left_out(client: Client) -> Client {
     let namespace = client.default_namespace().to_owned();
@@ -35,7 +34,7 @@ pub fn left_out(client: Client) -> Client {
     Client::new(send, namespace)
 }
 
-/// An answer that does not say what it is is JSON too: kube asks for nothing else.
+/// An answer without a content type is JSON as well: kube requests nothing else.
 fn is_json(content_type: Option<&HeaderValue>) -> bool {
     content_type.is_none_or(|type_| type_.as_bytes().starts_with(b"application/json"))
 }

@@ -1,4 +1,4 @@
-//! What kind of cluster this is, as far as runs have to be made otherwise there.
+//! Discovery of the platform, where runs need other settings on it.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const SECURITY_CONTEXT_CONSTRAINTS: &str = "security.openshift.io";
 /// Longest wait between two questions to an API server that does not answer.
 const LONGEST_WAIT: Duration = Duration::from_secs(4);
 
-/// Who chooses the ids of the runs' pods: as `wanted`, and where that is left open, as the cluster needs it. Asks until the cluster answers.
+/// Resolves `UserIds::Auto` by the API groups of the cluster; any other value is returned as it is. Retries until the cluster answers.
 pub async fn user_ids(client: &Client, wanted: UserIds) -> UserIds {
     if wanted != UserIds::Auto {
         return wanted;
@@ -27,7 +27,7 @@ pub async fn user_ids(client: &Client, wanted: UserIds) -> UserIds {
         .without_max_times();
     let groups = (|| client.list_api_groups())
         .retry(backoff)
-        // Every account may ask, unless somebody took that away: asking again would not help.
+        // Every account may list API groups by default. Where that was taken away, a retry does not help.
         .when(|error| !matches!(error, kube::Error::Api(status) if status.is_forbidden()))
         .notify(|error, wait| warn!(%error, ?wait, "could not ask which APIs the cluster has, will try again"))
         .await;

@@ -10,17 +10,19 @@ use std::{
 
 use k8s_openapi::jiff::Timestamp;
 use kube::{
-    Resource, ResourceExt,
+    Resource,
     runtime::{controller::Action, reflector::ObjectRef},
 };
-use mapa_refresh_crds::{MapaRefreshPolicy, MapaRefreshPolicyStatus, status::ReadyReason};
+use mapa_refresh_crds::{MapaRefreshPolicy, MapaRefreshPolicyStatus};
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    apply::{Applied, Writer},
+    applied::Applied,
+    apply::Writer,
     backoff::Backoff,
     clock::Clock,
+    deletion::{Deletion, deletion},
     desired::desired,
     error::{Class, Error},
     extra_runs::WantedJob,
@@ -34,7 +36,7 @@ use crate::{
     status::{Facts, Folded, credentials, fold},
     transitions,
     undecodable::{self, Undecodable},
-    validate::{Refusal, validate},
+    validate::validate,
     vitals::Vitals,
 };
 
@@ -163,39 +165,6 @@ pub async fn reconcile(policy: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
     let retry = context.backoff.failed(&key);
     debug!(problem = problem.refusal.message, ?retry, "will look again");
     Ok(wake(look_again, Some(retry), now))
-}
-
-/// How far the deletion of a policy has come.
-enum Deletion {
-    /// Nothing but Kubernetes' own work is left.
-    UnderWay,
-    /// A finalizer of somebody else holds it.
-    Held(Refusal),
-}
-
-/// A policy that is being deleted and stays looks alive to whoever reads it, and nothing is made or repaired for it any more.
-fn deletion(policy: &MapaRefreshPolicy) -> Option<Deletion> {
-    // https://kubernetes.io/docs/concepts/architecture/garbage-collection/#foreground-deletion
-    const OF_KUBERNETES: [&str; 2] = ["foregroundDeletion", "orphan"];
-    let since = policy.metadata.deletion_timestamp.as_ref()?;
-    let foreign: Vec<&str> = policy
-        .finalizers()
-        .iter()
-        .map(String::as_str)
-        .filter(|finalizer| !OF_KUBERNETES.contains(finalizer))
-        .collect();
-    if foreign.is_empty() {
-        return Some(Deletion::UnderWay);
-    }
-    Some(Deletion::Held(Refusal {
-        reason: ReadyReason::BeingDeleted,
-        message: format!(
-            "the policy is being deleted since {} and a finalizer holds it ({}): whoever set it has to take it away; until then its CronJobs go on as \
-             they are, and nothing is made or repaired",
-            since.0,
-            foreign.join(", ")
-        ),
-    }))
 }
 
 fn wake(look_again: Option<Timestamp>, retry: Option<Duration>, now: Timestamp) -> Action {

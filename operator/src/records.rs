@@ -20,18 +20,18 @@ use mapa_refresh_crds::{
 
 use crate::{
     clock::{CLOCKS_APART, not_ahead},
-    fingerprint::{Evidence, Fingerprint, RUNNER_CONTAINER, Uid},
+    fingerprint::{Fingerprint, PodFingerprint, RUNNER_CONTAINER, Uid},
 };
 
 /// Longest text that is kept of a pod's or Job's own message, in bytes.
 const MAX_MESSAGE: usize = 256;
-/// Longest that a Job of ours may be active, in seconds: its deadline lies before its next slot, at most 30 minutes later.
+/// Longest deadline of a Job of ours, in seconds: it lies before the next slot, at most 30 minutes later.
 const LONGEST_DEADLINE: i64 = 1_800;
-/// How long after its deadline a Job may take to be told as failed.
+/// How long after its deadline Kubernetes may take to mark a Job as failed.
 const DEADLINE_GRACE: SignedDuration = SignedDuration::from_secs(60);
-/// A slot is made up for at most one interval later, and an interval is at most 30 minutes.
+/// Longest time from a slot to the creation of its Job: Kubernetes makes up for a slot within one interval of at most 30 minutes.
 const OLDEST_SLOT: SignedDuration = SignedDuration::from_hours(1);
-/// A node's clock that is further ahead than that is no clock.
+/// Largest skew of a node's clock that is kept.
 const NODE_CLOCK_APART: SignedDuration = SignedDuration::from_hours(24);
 
 /// Namespace and name of a policy.
@@ -85,7 +85,7 @@ pub struct CronJobRecord {
     pub resource_version: Box<str>,
     /// Whether it is being deleted.
     pub deleting: bool,
-    /// When it says that it was scheduled last. One that says a moment to come fires nothing before.
+    /// `status.lastScheduleTime`. While it lies in the future, the CronJob starts no run.
     pub last_schedule: Option<Timestamp>,
 }
 
@@ -102,7 +102,7 @@ pub struct JobRecord {
     pub created: Timestamp,
     /// The slot for which it was created; `None` for a run by hand.
     pub slot: Option<Timestamp>,
-    /// What keeps it from ending although nothing runs any more; `None` of one that ended or is at work.
+    /// Why it may never end; `None` of a Job that ended or is at work.
     pub halt: Option<Halt>,
     /// When we saw it first.
     pub seen: Timestamp,
@@ -118,7 +118,7 @@ pub struct JobRecord {
     pub deleted: bool,
 }
 
-/// Why a Job may never end, and since when that is known.
+/// Why a Job may never end, and when the operator saw that first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Halt {
     /// Why.
@@ -127,14 +127,14 @@ pub struct Halt {
     pub since: Timestamp,
 }
 
-/// What a Job that does not end waits for.
+/// Reasons why a Job may never end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Halted {
-    /// It is suspended, by hand or by a queue: it has no pod by design.
+    /// Suspended, by hand or by a queue; without a pod by design.
     Suspended,
-    /// It has failed, and waits for its pods to end: those of a node that is gone do not.
+    /// Failed, but its pods have not ended: those on a lost node never do.
     Failing,
-    /// It is being deleted, and a finalizer holds it.
+    /// Being deleted, and held by a finalizer.
     Deleting,
 }
 
@@ -161,7 +161,7 @@ pub struct PodRecord {
     /// UID of the Job that controls it.
     pub owner: Option<Uid>,
     /// Of what decides whether its report is evidence.
-    pub evidence: Evidence,
+    pub evidence: PodFingerprint,
     /// What keeps it from running, or from ending.
     pub trouble: Option<Trouble>,
     /// How the runner ended; `None` while it has not.
@@ -269,7 +269,7 @@ impl CronJobRecord {
 impl JobRecord {
     /// Reads a Job, seen at `now`; `None` when it has no UID.
     ///
-    /// Its status and annotations are written by others: a time that they tell counts only where it can be true.
+    /// Others write its status and annotations, so each time is bounded here.
     #[must_use]
     pub fn read(job: &Job, now: Timestamp) -> Option<Self> {
         let meta = &job.metadata;
@@ -296,8 +296,8 @@ impl JobRecord {
         })
     }
 
-    /// Until when it can be expected to end by itself, by its deadline; whether it does depends on others. By the operator's clock: where that
-    /// of the API server is behind, the deadline counts from when we saw the Job.
+    /// When its deadline and a grace have passed, by the operator's clock. Where the API server's clock lags, the deadline counts from when the
+    /// operator first saw the Job.
     #[must_use]
     pub fn expected_until(&self) -> Timestamp {
         let latest = self.started.checked_add(CLOCKS_APART).unwrap_or(self.started);
@@ -345,7 +345,7 @@ fn halted(job: &Job) -> Option<Halted> {
     is_suspended.then_some(Halted::Suspended)
 }
 
-/// The slot for which `job`, created at `created`, says to be. It is an annotation, which anybody may write who may create Jobs.
+/// The slot of `job`, which was created at `created`. It is an annotation, so anybody who may create Jobs can forge it.
 fn slot_of(job: &Job, created: Timestamp) -> Option<Timestamp> {
     let slot: Timestamp = job
         .metadata
@@ -358,7 +358,7 @@ fn slot_of(job: &Job, created: Timestamp) -> Option<Timestamp> {
     (-CLOCKS_APART..=OLDEST_SLOT).contains(&late).then_some(slot)
 }
 
-/// A Job's deadline counts from its start, which is told anew after a suspension.
+/// A Job's deadline counts from its start time, which Kubernetes resets after a suspension.
 fn started(job: &Job, created: Timestamp, now: Timestamp) -> Timestamp {
     let started = job.status.as_ref().and_then(|status| status.start_time.as_ref());
     started
@@ -384,7 +384,7 @@ impl PodRecord {
             uid: Uid::parse(uid),
             uid_text: uid.into(),
             owner: controller_uid(meta.owner_references.as_ref(), "batch", "Job"),
-            evidence: Evidence::of(pod.spec.as_ref().unwrap_or(&PodSpec::default())),
+            evidence: PodFingerprint::of(pod.spec.as_ref().unwrap_or(&PodSpec::default())),
             trouble: trouble(pod),
             ended: terminated(pod).map(|state| end(state, now)),
         })
@@ -417,7 +417,7 @@ fn end(state: &ContainerStateTerminated, now: Timestamp) -> PodEnd {
     }
 }
 
-/// Where the runner wrote nothing, Kubernetes leaves the end of its log as the message (`FallbackToLogsOnError`).
+/// Without a report the message is the end of the runner's log (`FallbackToLogsOnError`).
 fn no_report(exit_code: i32, message: &str, error: &ReportError) -> NoReport {
     let last_line = message.lines().map(str::trim).rfind(|line| !line.is_empty());
     let (code, mut text) = match last_line {
@@ -491,7 +491,7 @@ fn trouble(pod: &Pod) -> Option<Trouble> {
                 Some("OOMKilled") => {
                     return trouble("OOMKilled", Some("the container used more memory than its limit"));
                 }
-                // The program's own end, which its report tells.
+                // The program's own end: its report has the details.
                 None | Some("" | "Completed" | "Error") => {}
                 // It never began, or the kubelet lost it: ContainerCannotRun, StartError, ContainerStatusUnknown …
                 Some(reason) => return trouble(reason, terminated.message.as_deref()),
@@ -523,204 +523,4 @@ fn trouble(pod: &Pod) -> Option<Trouble> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: &str = "2026-11-23T10:00:00Z";
-
-    fn now() -> Timestamp {
-        NOW.parse().unwrap()
-    }
-
-    fn pod(status: serde_json::Value) -> PodRecord {
-        let pod = serde_json::json!({
-            "metadata": { "uid": "1f6f0d5e-8d0b-4c4c-9b0e-6a2f0a0f5a11" },
-            "spec": { "containers": [] },
-            "status": status,
-        });
-        PodRecord::read(&serde_json::from_value(pod).unwrap(), now()).unwrap()
-    }
-
-    fn code(status: serde_json::Value) -> String {
-        pod(status)
-            .trouble
-            .map_or_else(String::new, |trouble| trouble.code.into())
-    }
-
-    fn waiting(reason: &str) -> serde_json::Value {
-        serde_json::json!({ "containerStatuses": [{
-            "name": "job-runner", "image": "", "imageID": "", "ready": false, "restartCount": 0,
-            "state": { "waiting": { "reason": reason, "message": "why" } },
-        }] })
-    }
-
-    fn ended(exit_code: i32, reason: &str, message: &str) -> serde_json::Value {
-        serde_json::json!({ "containerStatuses": [{
-            "name": "job-runner", "image": "", "imageID": "", "ready": false, "restartCount": 0,
-            "state": { "terminated": { "exitCode": exit_code, "reason": reason, "message": message, "finishedAt": NOW } },
-        }] })
-    }
-
-    #[test]
-    fn f18_each_state_of_a_pod_that_a_person_can_act_on_has_its_own_code() {
-        assert_eq!(
-            code(serde_json::json!({ "phase": "Failed", "reason": "Evicted", "message": "low on memory" })),
-            "Evicted"
-        );
-        assert_eq!(code(serde_json::json!({ "reason": "NodeLost" })), "NodeLost");
-        assert_eq!(code(ended(137, "OOMKilled", "")), "OOMKilled");
-        for reason in ["ErrImagePull", "ImagePullBackOff", "InvalidImageName"] {
-            assert_eq!(code(waiting(reason)), "ImagePullBackOff");
-        }
-        assert_eq!(
-            code(waiting("CreateContainerConfigError")),
-            "CreateContainerConfigError"
-        );
-        assert_eq!(code(waiting("ContainerCreating")), "");
-        let condition = |type_: &str, status: &str, reason: &str| serde_json::json!({ "conditions": [{ "type": type_, "status": status, "reason": reason }] });
-        assert_eq!(
-            code(condition("DisruptionTarget", "True", "DeletionByTaintManager")),
-            "NodeLost"
-        );
-        assert_eq!(
-            code(condition("DisruptionTarget", "True", "PreemptionByScheduler")),
-            "Preempted"
-        );
-        assert_eq!(
-            code(condition("PodScheduled", "False", "Unschedulable")),
-            "Unschedulable"
-        );
-        assert_eq!(code(condition("PodScheduled", "True", "")), "");
-    }
-
-    #[test]
-    fn f19_a_termination_message_that_is_no_report_is_kept_as_its_reason() {
-        for message in [
-            "",
-            "not json",
-            "exec /job-runner: exec format error",
-            "{\"version\":1}",
-            &"[".repeat(4_000),
-            &"x".repeat(5_000),
-            "\u{fffd}\u{0}\u{1b}[31m",
-        ] {
-            for exit_code in [0, 1, 255] {
-                let end = pod(ended(exit_code, "Completed", message)).ended.unwrap();
-                assert_eq!(end.exit_code, exit_code);
-                let reason = end.report.unwrap_err().message;
-                assert!(
-                    !reason.is_empty() && reason.len() <= MAX_MESSAGE && !reason.chars().any(char::is_control),
-                    "{reason:?}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn f19_kubernetes_own_reason_comes_first_and_a_foreign_architecture_is_named() {
-        let lost = "The container could not be located when the pod was terminated";
-        assert_eq!(
-            code(ended(137, "ContainerStatusUnknown", lost)),
-            "ContainerStatusUnknown"
-        );
-        assert_eq!(code(ended(128, "StartError", "exec: no such file")), "StartError");
-        assert_eq!(
-            code(
-                serde_json::json!({ "phase": "Failed", "reason": "OutOfcpu", "message": "Node didn't have enough resource" })
-            ),
-            "OutOfcpu"
-        );
-        assert_eq!(code(waiting("SomethingNew")), "SomethingNew");
-        assert_eq!(code(waiting("PodInitializing")), "");
-        let no_report = |exit_code, message| {
-            pod(ended(exit_code, "Error", message))
-                .ended
-                .unwrap()
-                .report
-                .unwrap_err()
-        };
-        let foreign = no_report(255, "exec /job-runner: exec format error\n");
-        assert_eq!(foreign.code, EXEC_FORMAT_ERROR);
-        assert!(foreign.message.contains("kubernetes.io/arch"), "{foreign:?}");
-        let panicked = no_report(101, "{\"level\":\"INFO\"}\nthread 'main' panicked at src/main.rs:1\n");
-        assert_eq!(panicked.code, REPORT_MISSING);
-        assert!(panicked.message.contains("thread 'main' panicked"), "{panicked:?}");
-        assert_eq!(no_report(2, "{\"version\":9}").code, REPORT_MALFORMED);
-    }
-
-    #[test]
-    fn times_that_others_write_are_bounded_where_they_enter() {
-        let job = |slot: &str, ended: &str| {
-            let job = serde_json::json!({
-                "metadata": {
-                    "uid": "1", "creationTimestamp": "2026-11-23T09:58:00Z",
-                    "annotations": { labels::SCHEDULED_TIMESTAMP: slot },
-                },
-                "spec": { "activeDeadlineSeconds": 9_000_000_000_000_i64, "template": {} },
-                "status": {
-                    "startTime": ended,
-                    "conditions": [{ "type": "Complete", "status": "True", "lastTransitionTime": ended }],
-                },
-            });
-            JobRecord::read(&serde_json::from_value(job).unwrap(), now()).unwrap()
-        };
-        let honest = job("2026-11-23T09:58:00Z", "2026-11-23T09:59:00Z");
-        assert_eq!(honest.slot, Some("2026-11-23T09:58:00Z".parse().unwrap()));
-        assert_eq!(
-            honest.ended.as_ref().unwrap().at,
-            "2026-11-23T09:59:00Z".parse().unwrap()
-        );
-        assert_eq!(honest.expected_until(), "2026-11-23T10:31:00Z".parse().unwrap());
-        for moment in ["2200-01-01T00:00:00Z", "9999-01-01T00:00:00Z", "1970-01-01T00:00:00Z"] {
-            let forged = job(moment, moment);
-            assert_eq!(forged.slot, None, "{moment}");
-            let at = forged.ended.as_ref().unwrap().at;
-            assert!(forged.created <= at && at <= now(), "{moment}: {at}");
-            assert!(forged.expected_until() <= "2026-11-23T10:31:00Z".parse().unwrap());
-        }
-        let ended = pod(serde_json::json!({ "containerStatuses": [{
-            "name": "job-runner", "image": "", "imageID": "", "ready": false, "restartCount": 0,
-            "state": { "terminated": { "exitCode": 0, "finishedAt": "2200-01-01T00:00:00Z" } },
-        }] }));
-        assert_eq!(
-            ended.ended.unwrap().finished_at,
-            "2026-11-24T10:00:00Z".parse().unwrap()
-        );
-    }
-
-    #[test]
-    fn f31_an_owner_counts_only_as_the_controller_and_of_the_right_kind() {
-        let owner = |group: &str, kind: &str, controller: bool| {
-            let owner = OwnerReference {
-                api_version: format!("{group}/v1"),
-                kind: kind.into(),
-                name: "x".into(),
-                uid: "6f6f0d5e-8d0b-4c4c-9b0e-6a2f0a0f5a10".into(),
-                controller: Some(controller),
-                block_owner_deletion: None,
-            };
-            controller_uid(Some(&vec![owner]), "batch", "CronJob")
-        };
-        assert!(owner("batch", "CronJob", true).is_some());
-        assert!(owner("batch", "CronJob", false).is_none());
-        assert!(owner("batch", "Job", true).is_none());
-        assert!(owner("evil", "CronJob", true).is_none());
-    }
-
-    #[test]
-    fn a_cron_jobs_task_is_told_by_its_name_and_flipped_labels_are_noticed() {
-        let cron_job = |name: &str, policy: &str, task: &str| {
-            let cron_job = serde_json::json!({ "metadata": {
-                "name": name, "uid": "1", "resourceVersion": "7",
-                "labels": { labels::MANAGED_BY: labels::FIELD_MANAGER, labels::POLICY: policy, labels::TASK: task },
-            } });
-            CronJobRecord::read(&serde_json::from_value(cron_job).unwrap()).unwrap()
-        };
-        let good = cron_job("roraima-health-check", "roraima", "health-check");
-        assert!(good.labels_intact && good.task == Some(TaskName::HealthCheck));
-        let flipped = cron_job("roraima-health-check", "acre", "health-check");
-        assert!(!flipped.labels_intact && flipped.task == Some(TaskName::HealthCheck));
-        assert!(!cron_job("roraima-health-check", "roraima", "refresh-mv-portal").labels_intact);
-        assert_eq!(cron_job("other", "roraima", "health-check").task, None);
-    }
-}
+mod tests;

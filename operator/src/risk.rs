@@ -8,7 +8,7 @@ use mapa_refresh_crds::{
 };
 
 use crate::{
-    apply::Problem,
+    applied::Problem,
     conditions::Verdict,
     forecast::{Forecast, Outlook, after},
     outcome::UNTRUSTED_POD,

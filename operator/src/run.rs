@@ -85,7 +85,7 @@ pub fn until_terminated(settings: &Settings) -> Result<(), StartError> {
             read: Some(READ_TIMEOUT),
             ..Timeouts::default()
         };
-        // By its name the audit log tells its requests from an administrator's, whichever account both use.
+        // The audit log can then tell its requests from an administrator's with the same account.
         let client = connection
             .client(AGENT, timeouts)?
             .with_layer(&vitals.metrics.count_requests())

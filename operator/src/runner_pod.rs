@@ -211,7 +211,7 @@ fn container(
             ..SecurityContext::default()
         }),
         termination_message_path: Some(env::TERMINATION_MESSAGE_PATH.to_owned()),
-        // Of a program that could not write its report, the end of its log is told.
+        // Where the runner wrote no report, Kubernetes keeps the end of its log instead.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     }

@@ -290,7 +290,7 @@ pub struct RunnerSettings {
     pub labels: BTreeMap<String, String>,
     /// Annotations that CronJobs, Jobs and pods have.
     pub annotations: BTreeMap<String, String>,
-    /// Who chooses the ids of the pods' user and groups.
+    /// Source of the pods' user and group ids.
     pub user_ids: UserIds,
     /// Authorities for databases and caches whose Secret has none; absent: the public ones.
     pub ca_bundle: Option<CaBundle>,
@@ -331,16 +331,16 @@ impl RunnerSettings {
     }
 }
 
-/// Who chooses user, group and group of the volumes of a pod.
+/// Source of user id, group id and fsGroup of a pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UserIds {
-    /// The platform where the cluster has security context constraints (`security.openshift.io`), else the operator.
+    /// `Platform` where the cluster serves `security.openshift.io`, else `Fixed`.
     #[default]
     Auto,
-    /// The operator: those of the images.
+    /// The ids of the images, 65532.
     Fixed,
-    /// The platform, as OpenShift does from a range of each namespace: `restricted-v2` refuses any other.
+    /// No ids in the pods. OpenShift assigns them from each namespace's range; its `restricted-v2` refuses any other.
     Platform,
 }
 

@@ -21,7 +21,7 @@ use mapa_refresh_crds::{
 
 use crate::{
     account::{self, Rules, Settle},
-    apply::{Applied, Problem},
+    applied::{Applied, Problem},
     compliance,
     conditions::{self, MAX_MESSAGE, whole_seconds},
     desired::DesiredCronJob,
@@ -37,7 +37,7 @@ use crate::{
     validate::{Credentials, Plan, Refusal, max_data_age},
 };
 
-mod bounds;
+mod impossible_times;
 
 /// Runs in a row with rejected credentials after which only one run an hour may try again.
 const REJECTIONS: i32 = 2;
@@ -125,7 +125,7 @@ pub fn fold(facts: Facts<'_>) -> Folded {
         now,
     } = facts;
     let mut status = previous.clone();
-    bounds::forget_impossible(&mut status, now);
+    impossible_times::forget(&mut status, now);
     let generation = policy.metadata.generation;
     let spec_changed = status.observed_generation != generation;
     // While the spec could not be decoded no run was counted, and what was published meanwhile is yet to be heard of.
@@ -309,7 +309,7 @@ fn judge(
     jobs
 }
 
-/// Whether a task has no CronJob of ours, or not as the policy asks, and gets none until somebody acts.
+/// Whether the task has no CronJob of ours, or an outdated one, until somebody acts.
 fn keeps_from_running(problem: &Problem) -> bool {
     matches!(
         problem.refusal.reason,
@@ -369,7 +369,7 @@ fn start_extra_runs(
     if let Some(token) =
         token.filter(|token| is_over(&status.request) && status.last_handled_request.as_ref() != Some(token))
     {
-        // How the request before came to its end is written first: somebody waits for it.
+        // The end of the previous request is written first, because `trigger --wait` may watch for it.
         if is_over(&previous.request) {
             let plan = outlook.forecast.plan;
             status.request = Some(extra_runs::request(&token, previous.request.as_ref(), plan, now));
@@ -648,11 +648,9 @@ fn count_runs(task: &mut TaskStatus, facts: Facts<'_>, trust: Trust<'_>, target:
             }
             Progress::GivenUp { trouble } => {
                 // What a later run has shown to be over is no trouble any more, though the Job may stay for ever.
-                let is_news = |_: &Trouble| {
-                    let success = task.last_success_time.as_ref();
-                    success.is_none_or(|success| success.0 < run.job.created)
-                };
-                seen.trouble = seen.trouble.take().or(trouble.filter(is_news));
+                let success = task.last_success_time.as_ref();
+                let is_news = success.is_none_or(|success| success.0 < run.job.created);
+                seen.trouble = seen.trouble.take().or(trouble.filter(|_| is_news));
             }
             Progress::AwaitingEvidence { until } => {
                 seen.look_again.push(until);

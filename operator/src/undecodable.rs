@@ -1,7 +1,7 @@
-//! Objects that cannot be decoded: skipped, counted, logged, and named in an Event on themselves. Others go on.
+//! Objects that cannot be decoded are skipped, counted and logged, and each gets an Event.
 //!
-//! A policy that cannot be decoded also says so by its conditions, so that its last status does not stand for ever: nothing is claimed of it
-//! any more, what was proved of it stays, and it goes on by itself once it can be decoded.
+//! A policy also gets conditions, so that its last status does not stand for ever: claims are withdrawn, proved facts stay. Reconciling
+//! resumes once the policy decodes again.
 
 use std::{
     collections::HashSet,
@@ -10,7 +10,7 @@ use std::{
 };
 
 use k8s_openapi::{
-    apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time},
+    apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta},
     jiff::Timestamp,
 };
 use kube::{
@@ -28,7 +28,7 @@ use mapa_refresh_crds::{
 use tracing::{error, info, warn};
 
 use crate::{
-    conditions::{MAX_MESSAGE, whole_seconds},
+    conditions,
     error::Error,
     feasibility,
     fingerprint::Uid,
@@ -51,7 +51,7 @@ const REFUSED_AGAIN: Duration = Duration::from_secs(600);
 /// A status is shortened in eight steps, and each look leaves out one at least.
 const MAX_LOOKS: usize = 8;
 
-/// Which states of which objects were reported already.
+/// Objects and versions that were reported already.
 #[derive(Debug, Default)]
 pub struct Undecodable {
     reported: Mutex<HashSet<(Uid, Box<str>)>>,
@@ -60,7 +60,7 @@ pub struct Undecodable {
 }
 
 impl Undecodable {
-    /// How many were met.
+    /// Number of reported objects and versions.
     #[must_use]
     pub fn count(&self) -> usize {
         self.reported.lock().unwrap_or_else(PoisonError::into_inner).len()
@@ -134,7 +134,7 @@ impl Context {
         true
     }
 
-    /// Says by the conditions of the policy `key` that it cannot be decoded, unless they say so already.
+    /// Writes the conditions of the policy `key`, which cannot be decoded, unless they are up to date.
     ///
     /// # Errors
     /// What could not be finished and is to be tried again.
@@ -188,7 +188,7 @@ fn is_refused(error: &Error) -> bool {
     matches!(error, Error::Api { source, .. } if matches!(&**source, kube::Error::Api(status) if status.code == 422))
 }
 
-/// An Event that says that a status could not be decoded as it was, because of `error`.
+/// The Event for a status of which a part was lost because of `error`.
 #[must_use]
 pub fn status_lost(error: &str) -> Event {
     let mut reason = error.to_owned();
@@ -218,8 +218,8 @@ fn settled(invalid: &Invalid, previous: &MapaRefreshPolicyStatus, now: Timestamp
     status
 }
 
-/// The status of a policy whose spec cannot be decoded. What was proved stays as it is: what is published, the runs, the account. What would
-/// follow from the spec is unknown.
+/// The status of a policy whose spec cannot be decoded. Proved facts stay: publications, runs, the account. What follows from the spec is
+/// unknown.
 fn told(invalid: &Invalid, previous: &MapaRefreshPolicyStatus, now: Timestamp) -> MapaRefreshPolicyStatus {
     let mut words = invalid.error.clone();
     clean(&mut words, MAX_WORDS);
@@ -263,7 +263,7 @@ fn told(invalid: &Invalid, previous: &MapaRefreshPolicyStatus, now: Timestamp) -
     }
     let generation = invalid.metadata.generation;
     for (type_, value, reason, message) in told {
-        set(&mut status.conditions, (type_, value, reason, message), generation, now);
+        conditions::put(&mut status.conditions, (type_, value, reason, message), generation, now);
     }
     status.observed_generation = generation;
     // Claims that follow from the limit, from the schedule and from the tasks that are asked for.
@@ -274,36 +274,7 @@ fn told(invalid: &Invalid, previous: &MapaRefreshPolicyStatus, now: Timestamp) -
     status
 }
 
-/// As `conditions::set`, also for what is neither true nor false.
-fn set(
-    conditions: &mut Vec<Condition>,
-    (type_, status, reason, mut message): (ConditionType, &str, &str, String),
-    generation: Option<i64>,
-    now: Timestamp,
-) {
-    clean(&mut message, MAX_MESSAGE);
-    let previous = conditions
-        .iter_mut()
-        .find(|condition| condition.type_ == type_.as_str());
-    let since: Option<Time> = previous
-        .as_ref()
-        .filter(|previous| previous.status == status)
-        .map(|previous| previous.last_transition_time.clone());
-    let condition = Condition {
-        type_: type_.as_str().to_owned(),
-        status: status.to_owned(),
-        reason: reason.to_owned(),
-        message,
-        observed_generation: generation,
-        last_transition_time: since.unwrap_or_else(|| whole_seconds(now)),
-    };
-    match previous {
-        Some(previous) => *previous = condition,
-        None => conditions.push(condition),
-    }
-}
-
-/// Whether `conditions` say that the policy could not be decoded.
+/// Whether `conditions` record that the policy could not be decoded.
 #[must_use]
 pub fn is_told(conditions: &[Condition]) -> bool {
     conditions.iter().any(|condition| {

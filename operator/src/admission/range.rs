@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    apply::Applied,
+    applied::Applied,
     guard::Guard,
     settings::RunnerSettings,
     status::{Facts, fold},

@@ -9,7 +9,10 @@ use serde::{
     de::{Error, MapAccess, Visitor},
 };
 
-use crate::desired::is_own_key;
+use crate::{
+    admission::{DNS_SUBDOMAIN, matches},
+    desired::is_own_key,
+};
 
 /// Longest prefix, name and value of a label.
 const MAX_PREFIX: usize = 253;
@@ -64,9 +67,7 @@ impl<'de> Visitor<'de> for Pairs {
 }
 
 fn is_name(text: &str) -> bool {
-    let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    let ends = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
-    text.len() <= MAX_NAME && text.bytes().all(inner) && ends(text.bytes().next()) && ends(text.bytes().next_back())
+    text.len() <= MAX_NAME && matches(r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$", text)
 }
 
 fn qualified_name(key: &str) -> Result<(), String> {
@@ -74,11 +75,7 @@ fn qualified_name(key: &str) -> Result<(), String> {
         Some((prefix, name)) => (Some(prefix), name),
         None => (None, key),
     };
-    let is_part = |part: &str| {
-        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        !part.is_empty() && part.bytes().all(inner) && !part.starts_with('-') && !part.ends_with('-')
-    };
-    let is_prefix = |prefix: &str| prefix.len() <= MAX_PREFIX && prefix.split('.').all(is_part);
+    let is_prefix = |prefix: &str| prefix.len() <= MAX_PREFIX && matches(DNS_SUBDOMAIN, prefix);
     if is_name(name) && prefix.is_none_or(is_prefix) {
         return Ok(());
     }

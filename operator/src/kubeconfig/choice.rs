@@ -20,9 +20,9 @@ const EXEC_BETA: &str = "client.authentication.k8s.io/v1beta1";
 pub struct Chosen {
     /// The cluster; it has a server.
     pub cluster: Cluster,
-    /// The user; without any credentials if nothing else is said.
+    /// The user; without credentials by default.
     pub user: AuthInfo,
-    /// The namespace, if one is said.
+    /// The namespace, if given.
     pub namespace: Option<String>,
 }
 
@@ -75,7 +75,7 @@ pub fn choose(
                 by: None,
             })?,
         ),
-        // kubectl goes on without a user that is not there, as nobody.
+        // kubectl ignores a user that does not exist, and goes on anonymously.
         None => of_context(|context| context.user.clone()).and_then(|name| {
             find(&kubeconfig.auth_infos, &name, |named| {
                 (&named.name, named.auth_info.as_ref())

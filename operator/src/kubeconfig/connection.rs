@@ -1,4 +1,4 @@
-//! All that is needed to reach a cluster and to be somebody there.
+//! Address, trust and credentials of a cluster.
 
 use std::{
     net::IpAddr,
@@ -26,7 +26,7 @@ pub(super) const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount"
 pub struct Connection {
     /// URL of the API server, with a scheme; the path is a prefix of every request.
     pub server: Uri,
-    /// The namespace that is meant when none is said.
+    /// The namespace of requests without one.
     pub namespace: String,
     /// The proxy on the way, if there is one.
     pub proxy: Option<Proxy>,
@@ -79,7 +79,7 @@ impl Connection {
             Some(url) => Some(Proxy::of_cluster(url).map_err(|what| invalid(format!("cluster: proxy-url {what}")))?),
             None => Proxy::of_environment(environment, &server),
         };
-        // What is said without TLS can be read on the way: nothing of the user is.
+        // No credentials without TLS: they could be read on the way.
         let (identity, source) = if is_secure {
             (identity(&user)?, source(&cluster, &user)?)
         } else {
@@ -223,7 +223,7 @@ fn trust(cluster: &Cluster) -> Result<Trust, ConnectionError> {
     })
 }
 
-/// The authorities of a bundle. What is none that can be used is left out, as Go does, as long as one is left.
+/// The authorities of a bundle. Unusable certificates are skipped, as by Go, as long as one is usable.
 fn authorities(pem: &[u8], whence: &str) -> Result<Vec<CertificateDer<'static>>, ConnectionError> {
     let mut probe = RootCertStore::empty();
     let all: Vec<_> = CertificateDer::pem_slice_iter(pem)
@@ -253,7 +253,7 @@ fn identity(user: &AuthInfo) -> Result<Option<Pem>, ConnectionError> {
     Ok(key.map(|(key, _)| Pem { certificates, key }))
 }
 
-/// What a user proves by who it is, besides a certificate.
+/// The user's credentials, besides a certificate.
 fn source(cluster: &Cluster, user: &AuthInfo) -> Result<Source, ConnectionError> {
     let token = user.token.as_ref().map(|token| token.expose_secret().to_owned());
     if token.is_some() || user.token_file.is_some() {
@@ -268,7 +268,7 @@ fn source(cluster: &Cluster, user: &AuthInfo) -> Result<Source, ConnectionError>
     }
     let has_certificate = user.client_certificate.is_some() || user.client_certificate_data.is_some();
     match &user.exec {
-        // Who has a certificate needs no other proof.
+        // A client certificate is proof enough.
         Some(exec) if !has_certificate => {
             let cluster = if exec.provide_cluster_info {
                 let told = ExecAuthCluster::try_from(cluster).map_err(|error| invalid(format!("cluster: {error}")))?;

@@ -48,7 +48,7 @@ pub enum ConnectionError {
 }
 
 impl ConnectionError {
-    /// What whoever has kubectl can do about it, beyond mending what is named.
+    /// The remedy for a user of kubectl, beyond mending what is named.
     #[must_use]
     pub fn remedy(&self) -> Option<String> {
         match self {

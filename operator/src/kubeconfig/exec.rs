@@ -43,9 +43,9 @@ pub enum ExecError {
     Missing {
         /// The program.
         command: String,
-        /// What the system says.
+        /// Error of the operating system.
         error: io::Error,
-        /// What the kubeconfig says about installing it.
+        /// The `installHint` of the kubeconfig.
         hint: Option<String>,
     },
     /// It can't be run.
@@ -56,7 +56,7 @@ pub enum ExecError {
         /// Why.
         error: io::Error,
     },
-    /// It failed, and has told why on stderr.
+    /// It failed, and printed the reason to stderr.
     #[error("the kubeconfig's credential plugin {command} failed ({status}); what it says stands above")]
     Failed {
         /// The program.
@@ -64,7 +64,7 @@ pub enum ExecError {
         /// How.
         status: std::process::ExitStatus,
     },
-    /// It wants to ask somebody.
+    /// It needs a terminal.
     #[error(
         "the kubeconfig's credential plugin {command} wants to ask at a terminal (interactiveMode: Always), and stdin is none"
     )]
@@ -114,7 +114,7 @@ struct Status {
 }
 
 impl Plugin {
-    /// The program of `config`, which is told of `cluster`.
+    /// The program of `config`, with the information about `cluster` that it asks for.
     #[must_use]
     pub fn of(config: &ExecConfig, cluster: Option<ExecAuthCluster>) -> Self {
         Self {
@@ -183,7 +183,7 @@ impl Plugin {
         })
     }
 
-    /// What it is told in `KUBERNETES_EXEC_INFO`.
+    /// Content of `KUBERNETES_EXEC_INFO`.
     fn told(&self, asks: bool) -> serde_json::Value {
         let mut told =
             json!({ "kind": "ExecCredential", "apiVersion": self.version(), "spec": { "interactive": asks } });

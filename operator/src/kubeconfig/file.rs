@@ -1,4 +1,4 @@
-//! Files of kubeconfig: which there are, what they say, and what they say together.
+//! Kubeconfig files: which ones are read, and how they are merged.
 
 use std::{
     collections::BTreeSet,
@@ -132,7 +132,7 @@ fn tidy(root: &mut Map<String, Value>) -> Result<(), String> {
             if entry.is_null() {
                 *entry = Value::Object(Map::new());
             }
-            // Anything else is told by its place when it is read.
+            // Any other mistake is reported with its place when the value is read.
             let Value::Object(entry) = entry else { continue };
             drop_empty(entry);
             let name = entry.entry("name").or_insert_with(|| "".into()).clone();

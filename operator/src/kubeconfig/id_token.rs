@@ -52,7 +52,7 @@ impl IdToken {
     /// The token, if it holds at `now`.
     ///
     /// # Errors
-    /// It is none, or has expired.
+    /// It is malformed, or has expired.
     pub fn at(&self, now: Timestamp) -> Result<&str, String> {
         let renew =
             "run any kubectl command on this cluster, which renews it and writes it into the kubeconfig, and try again";

@@ -1,4 +1,4 @@
-//! What proves to the API server who asks, kept until it expires or is refused.
+//! Credentials for the API server, cached until they expire or are refused.
 
 use std::{
     fmt,
@@ -30,11 +30,11 @@ const READ_AGAIN_AFTER: SignedDuration = SignedDuration::from_secs(50);
 /// Where a proof comes from.
 #[derive(Debug)]
 pub enum Source {
-    /// There is none, or a certificate is the proof.
+    /// No header: anonymous, or authenticated by a certificate.
     Nobody,
     /// The same with every request.
     Fixed(HeaderValue),
-    /// A token in a file, which somebody else renews; `else_` while it can't be read.
+    /// A token in a file that another program renews; `else_` while the file can't be read.
     File {
         /// The file.
         path: PathBuf,
@@ -181,7 +181,7 @@ impl Login {
         }
         let new = match self.renewed(held.as_ref(), now).await {
             Ok(new) => new,
-            // A file that is replaced may be away for a moment: the API server says whether the old token still holds.
+            // A file that is being replaced may be missing for a moment: the API server decides whether the old token still holds.
             Err(LoginError::File { .. }) if held.is_some() => return Ok(held.clone().unwrap_or_default()),
             Err(error) => return Err(error),
         };
@@ -225,7 +225,7 @@ impl Login {
             }
             Source::Plugin(plugin) => {
                 let plugin = plugin.clone();
-                // It may wait for somebody in a browser; meanwhile other work goes on.
+                // It may wait for a login in a browser; meanwhile other work goes on.
                 let credential = tokio::task::spawn_blocking(move || plugin.run())
                     .await
                     .map_err(|error| LoginError::Runtime(error.to_string()))??;

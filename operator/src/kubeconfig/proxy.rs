@@ -67,11 +67,11 @@ impl Proxy {
         } else if environment.text("REQUEST_METHOD").is_none() {
             either("HTTP_PROXY", "http_proxy")?
         } else {
-            // In a CGI script whoever asks may have set it: https://httpoxy.org
+            // In a CGI script the caller can set it: https://httpoxy.org
             return None;
         };
         let no_proxy = either("NO_PROXY", "no_proxy").unwrap_or_default();
-        // kubectl goes without a proxy where the variable is none.
+        // kubectl uses no proxy where the variable is malformed.
         Self::parse(&named, true).ok().filter(|_| is_proxied(&no_proxy, server))
     }
 
@@ -112,7 +112,7 @@ impl Proxy {
         })
     }
 
-    /// What an HTTP proxy is told of who asks.
+    /// The `Proxy-Authorization` header of a plain-text request.
     #[must_use]
     pub fn authorization(&self) -> Option<HeaderValue> {
         let (user, password) = self.credentials.as_ref()?;

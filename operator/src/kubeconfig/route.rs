@@ -52,7 +52,7 @@ pub fn straight() -> HttpConnector {
 #[error("through the proxy {proxy}: {reason}")]
 pub struct ProxyError {
     proxy: String,
-    // As text: whoever looks for the last cause finds the proxy, too.
+    // As text, so that the innermost cause names the proxy, too.
     reason: String,
 }
 
@@ -114,7 +114,7 @@ async fn through(
             }
             Ok(Stream::new(socks.call(to).await?))
         }
-        // What is said in plain text the proxy is asked for, as any web page.
+        // A plain-text request goes to the proxy with its whole URL, as for any web page.
         (Protocol::Https, Some(mut secure)) if !is_secure => Ok(Stream::to_proxy(secure.call(proxy.uri).await?)),
         (_, None) if !is_secure => Ok(Stream::to_proxy(straight.call(proxy.uri).await?)),
         (Protocol::Https, Some(secure)) => {

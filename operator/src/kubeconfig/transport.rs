@@ -121,7 +121,7 @@ impl Connection {
     fn tls(&self, mut config: Config, identity: &Arc<Identity>) -> Result<ClientConfig, ConnectionError> {
         let ders = |all: &[CertificateDer<'_>]| Some(all.iter().map(|one| one.to_vec()).collect());
         match &self.trust {
-            // Nobody is checked, and this machine may have no authorities.
+            // No certificate is checked, and this machine may have no authorities.
             Trust::System if self.server.scheme() == Some(&Scheme::HTTP) && !self.speaks_tls_with_its_proxy() => {
                 config.root_cert = Some(Vec::new());
             }
@@ -181,7 +181,7 @@ fn http(connector: Connector) -> Http {
     legacy::Builder::new(TokioExecutor::new()).build(connector)
 }
 
-/// Sends requests as somebody.
+/// Sends requests with credentials.
 #[derive(Clone)]
 pub struct Transport {
     login: Arc<Login>,

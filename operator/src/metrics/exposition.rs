@@ -1,20 +1,20 @@
-//! Pure: in which of Prometheus' two texts metrics are told, and how one becomes the other.
+//! Pure: content negotiation between OpenMetrics and Prometheus' text format, and the conversion from one to the other.
 //!
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/>, <https://prometheus.io/docs/instrumenting/content_negotiation/>
 
 use std::fmt::Write as _;
 
-/// A text in which metrics are told.
+/// Exposition format of `/metrics`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposition {
-    /// OpenMetrics 1.0.0, for who asks for it.
+    /// OpenMetrics 1.0.0, for clients that ask for it.
     OpenMetrics,
     /// Prometheus' text format 0.0.4, which every scraper reads.
     Text,
 }
 
 impl Exposition {
-    /// The one that a client wants who sent these `Accept` headers: OpenMetrics where it is asked for by name and not less than plain text.
+    /// The exposition for a client's `Accept` headers: OpenMetrics if they name it with at least the quality of plain text.
     #[must_use]
     pub fn accepted<'a>(accept: impl IntoIterator<Item = &'a str>) -> Self {
         let ranges: Vec<(String, f32)> = accept

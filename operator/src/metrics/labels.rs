@@ -156,7 +156,7 @@ impl EncodeLabelValue for Code {
 pub struct RequestLabels {
     /// What it does.
     pub verb: Verb,
-    /// What came back.
+    /// State in the API server's answer.
     pub code: Code,
 }
 

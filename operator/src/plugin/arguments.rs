@@ -143,7 +143,7 @@ pub struct ClusterArguments {
     #[arg(long, global = true, value_name = "FILE", value_parser = path(), hide_short_help = true)]
     pub certificate_authority: Option<PathBuf>,
 
-    /// Do not check the API server's certificate: whoever is on the way can read and change everything
+    /// Do not check the API server's certificate: anybody on the way can read and change everything
     #[arg(long, global = true, hide_short_help = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub insecure_skip_tls_verify: Option<bool>,
 
@@ -335,7 +335,7 @@ pub struct CompleteArguments {
     pub words: Vec<OsString>,
 }
 
-/// A path; an empty one is as if none were said, as for kubectl.
+/// A path; an empty one counts as absent, as for kubectl.
 fn path() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(PathBuf::from)
 }

@@ -34,7 +34,7 @@ impl Cluster {
             connect: CONNECT_WITHIN,
             ..Timeouts::default()
         };
-        // Nothing is repeated: whoever asked can ask again.
+        // No retries: the user can run the command again.
         let client = connection.client(AGENT, timeouts)?.build();
         Ok(Self { client, namespace })
     }

@@ -137,7 +137,7 @@ fn names(arguments: &ClusterArguments) -> Option<Vec<String>> {
         )
     };
     let names = runtime.block_on(async { tokio::time::timeout(OFFER_WITHIN, names).await.ok().flatten() });
-    // A credential plugin may still wait for a login: whoever presses a key does not.
+    // Completion must not wait for a credential plugin's login.
     runtime.shutdown_background();
     names
 }

@@ -132,7 +132,7 @@ impl PluginError {
                 },
                 None => Self::Unreachable {
                     action,
-                    // What is around the cause of all causes says only that something failed.
+                    // The outer errors add nothing but "failed".
                     reason: chain(&other).last().unwrap_or(&other).to_string(),
                 },
             },

@@ -89,9 +89,9 @@ enum Cause {
     Schedule,
     /// The operator, before the data becomes too old.
     Rescue,
-    /// The operator, because somebody asked: `kubectl mapa trigger`, or the annotation.
+    /// The operator, on request: `kubectl mapa trigger`, or the annotation.
     Request,
-    /// Somebody, past the operator: `kubectl create job --from`.
+    /// A person, without the operator: `kubectl create job --from`.
     ByHand,
 }
 

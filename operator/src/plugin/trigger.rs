@@ -40,7 +40,7 @@ enum Stage {
     Published(Option<Timestamp>),
     /// One of them failed; why, as far as it is known.
     Failed(Vec<String>),
-    /// Somebody asked again meanwhile: with what, if the annotation is still there.
+    /// Another request replaced it: its token, if the annotation is still there.
     Replaced(Option<String>),
 }
 
@@ -180,7 +180,7 @@ async fn follow(cluster: &Cluster, asked: &TriggerArguments, token: &str) -> Res
             Ok(Some(Ok(policy))) => policy,
         };
         let mut next = stage_of(&policy, &token);
-        // Runs that somebody asked for later begin later, too: what they publish is as new as what was asked for here.
+        // The runs of a later request begin later, so what they publish is at least as new.
         while let Stage::Replaced(Some(newer)) = &next {
             remark(&format!(
                 "  somebody asked again ({}): waiting for those runs, which begin later",

@@ -1,4 +1,4 @@
-//! Pure: times of a status that cannot have been, such as an older version took from an object that anybody may write.
+//! Pure: removes times far in the future from a stored status. An older version copied such times from objects that others may write.
 
 use std::time::Duration;
 
@@ -7,14 +7,13 @@ use mapa_refresh_crds::MapaRefreshPolicyStatus;
 
 use crate::conditions::whole_seconds;
 
-/// Further ahead than any slot.
+/// Bound for slots.
 const A_DAY: Duration = Duration::from_secs(86_400);
-/// What was proved is not thrown away because the clock of a new leader is days behind. No cluster's certificates hold on a clock that is
-/// a year behind.
+/// Bound for evidence: it must survive a new leader whose clock is days behind. With a clock a year behind, TLS to the API server fails.
 const A_YEAR: Duration = Duration::from_secs(366 * 86_400);
 
-/// Takes away what lies so far ahead of `now` that no clock can have told it: what rests on it begins anew.
-pub(super) fn forget_impossible(status: &mut MapaRefreshPolicyStatus, now: Timestamp) {
+/// Removes every time of `status` that lies too far after `now` for any clock skew; what depends on it starts over.
+pub(super) fn forget(status: &mut MapaRefreshPolicyStatus, now: Timestamp) {
     let is_ahead = |time: &Time, by: Duration| now.checked_add(by).is_ok_and(|latest| time.0 > latest);
     let keep = |time: &mut Option<Time>, by: Duration| {
         if time.as_ref().is_some_and(|time| is_ahead(time, by)) {

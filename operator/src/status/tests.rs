@@ -11,7 +11,7 @@ use crate::{
         desired,
         tests::{plan_of, policy},
     },
-    fingerprint::Evidence,
+    fingerprint::PodFingerprint,
     records::{JobEnd, JobRecord, PodEnd, PodRecord},
     settings::RunnerSettings,
 };
@@ -76,7 +76,7 @@ impl World {
         folded.look_again
     }
 
-    fn template(&self, task: TaskName) -> Evidence {
+    fn template(&self, task: TaskName) -> PodFingerprint {
         self.desired
             .iter()
             .find(|cron_job| cron_job.task.name == task)
@@ -807,7 +807,7 @@ fn promise_7_a_request_runs_every_task_once_and_is_echoed() {
     world.fold(111);
     world.end(12, 115);
     world.end(13, 116);
-    // Whoever waits for the first sees its end before the second begins.
+    // The end of the first request is visible before the second begins.
     assert!(world.fold(117).is_some());
     assert!(
         world

@@ -86,7 +86,7 @@ pub struct Preconditions {
     pub resource_version: Option<String>,
 }
 
-/// A mutating webhook: what it makes of an object that somebody creates or replaces.
+/// A mutating webhook: changes an object that is created or replaced.
 pub type Webhook = fn(&Key, &mut Value);
 
 /// The objects.

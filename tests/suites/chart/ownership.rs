@@ -25,7 +25,7 @@ pub const TESTS: &[Test] = &[
     ("ownership::ones_own_label_selector_of_a_spread_stays_as_it_is", spread),
 ];
 
-/// What helm says of values that do not go together.
+/// Helm's error for values that contradict each other.
 fn refusal(set: &[&str]) -> String {
     let chart = chart().display().to_string();
     let arguments = [&["template", "x", &chart][..], set].concat();
@@ -123,7 +123,7 @@ fn refused(_: &World) {
         (&annotations[..], &of_annotations[..]),
         (&runs[..], &of_runs[..]),
     ] {
-        // Every key in one value, and one key in every value: the chart says all at once.
+        // Every key in one value, and one key in every value: the chart reports all at once.
         for (key, why) in keys {
             let sets: Vec<String> = values.iter().map(|value| set_string(value, key)).collect();
             let said = refusal(&sets.iter().map(String::as_str).collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! What differs between platforms: who assigns UIDs, on which port the pods of DNS listen, for which nodes the images are.
+//! Differences between platforms: assigned UIDs, the port of the DNS pods, the architecture of the nodes.
 
 use serde_json::{Value, json};
 
@@ -74,7 +74,7 @@ fn user_ids(_: &World) {
         for id in ["runAsUser", "runAsGroup", "fsGroup", "supplementalGroups"] {
             assert!(is_fixed || !text.contains(id), "{further:?}: {id}");
         }
-        // The operator finds out for itself, unless it is told.
+        // The operator discovers the platform itself, unless configured.
         assert_eq!(config(&objects)["runner"]["userIds"].as_str(), told, "{further:?}");
     }
 }

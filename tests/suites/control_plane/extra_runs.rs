@@ -252,26 +252,30 @@ fn twins(world: &World) {
     assert_eq!(created.len(), POLICIES.len() * 6, "{created:?}");
 }
 
+fn ask(tenant: &Tenant, token: &str) {
+    let annotation = format!("mapa.radar.dev/requestedAt={token}");
+    tenant.run(&["annotate", "mapa-refresh", "roraima", "--overwrite", &annotation]);
+}
+
+/// Waits until the request `token` has its first Job; returns the chain's id.
+fn wait_for_echo(tenant: &Tenant, token: &str) -> String {
+    let status = tenant.wait("the echo of the request", || {
+        let status = tenant.policy("roraima")["status"].clone();
+        Look::when(
+            status["lastHandledRequest"] == token && status["request"]["running"] == json!([VIEW]),
+            status,
+        )
+    });
+    status["request"]["id"].as_str().unwrap().to_owned()
+}
+
 /// A queue, such as Kueue, that suspends what is created and admits nothing.
 fn queued(world: &World) {
     let tenant = world.tenant("queued");
     tenant.apply("roraima", ON_SCHEDULE_ALONE);
     tenant.wait_for_condition("roraima", "Ready", "True", "Reconciled");
-    let ask = |token: &str| {
-        let annotation = format!("mapa.radar.dev/requestedAt={token}");
-        tenant.run(&["annotate", "mapa-refresh", "roraima", "--overwrite", &annotation]);
-        tenant.wait("the Job of the view", || {
-            let status = tenant.policy("roraima")["status"].clone();
-            Look::when(
-                status["lastHandledRequest"] == token && status["request"]["running"] == json!([VIEW]),
-                status,
-            )
-        })["request"]["id"]
-            .as_str()
-            .unwrap()
-            .to_owned()
-    };
-    let id = ask("um");
+    ask(&tenant, "um");
+    let id = wait_for_echo(&tenant, "um");
     let job = format!("roraima-{VIEW}-{id}");
     tenant.run(&[
         "patch",
@@ -293,7 +297,8 @@ fn queued(world: &World) {
     let over = wait_for_end(&tenant, "roraima", "request");
     assert_eq!(over["failed"], true, "{over}");
 
-    let second = ask("dois");
+    ask(&tenant, "dois");
+    let second = wait_for_echo(&tenant, "dois");
     for (task, _) in TASKS {
         let job = format!("roraima-{task}-{second}");
         tenant.wait("its turn", || {
@@ -314,22 +319,6 @@ fn requests(world: &World) {
     let mut tenant = world.tenant("requests");
     tenant.apply("roraima", ON_SCHEDULE_ALONE);
     tenant.wait_for_condition("roraima", "Ready", "True", "Reconciled");
-    let ask = |tenant: &Tenant, token: &str| {
-        let annotation = format!("mapa.radar.dev/requestedAt={token}");
-        tenant.run(&["annotate", "mapa-refresh", "roraima", "--overwrite", &annotation]);
-    };
-    let wait_for_echo = |tenant: &Tenant, token: &str| {
-        tenant.wait("the echo of the request", || {
-            let status = tenant.policy("roraima")["status"].clone();
-            Look::when(
-                status["lastHandledRequest"] == token && status["request"]["running"] == json!([VIEW]),
-                status,
-            )
-        })["request"]["id"]
-            .as_str()
-            .unwrap()
-            .to_owned()
-    };
     let ids = |tenant: &Tenant| -> BTreeSet<String> {
         extra_jobs(tenant, "roraima", 'q')
             .into_iter()

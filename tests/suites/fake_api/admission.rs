@@ -130,7 +130,7 @@ async fn i2_a_cron_job_of_ours_that_nobody_controls_is_adopted() {
         }),
     );
     let uid = world.get(&cron_job)["metadata"]["uid"].clone();
-    // What it ran for the policy of before is none of the new one's runs.
+    // Its old Jobs are not runs of the new policy.
     let old = resource::Key::new(resource::JOBS, "radar", "roraima-refresh-mv-portal-old");
     let owner =
         json!([{ "apiVersion": "batch/v1", "kind": "CronJob", "name": cron_job.name, "uid": uid, "controller": true }]);

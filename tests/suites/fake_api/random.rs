@@ -80,7 +80,7 @@ async fn history(seed: u64) {
                     job["spec"]["suspend"] = true.into();
                 }
             })),
-            // Jobs that somebody's finalizer keeps, whoever deletes them.
+            // Jobs with a foreign finalizer.
             16 => world.server().admit_by(Some(|key, job| {
                 if key.resource == resource::JOBS {
                     job["metadata"]["finalizers"] = json!(["example.org/hold"]);

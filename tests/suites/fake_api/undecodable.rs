@@ -233,7 +233,7 @@ async fn i8_a_policy_that_never_was_understood_says_so_and_is_carried_out_once_i
         .run_until("it says so again", seconds(2), |world| is_told(world, "poison"))
         .await;
     assert_eq!(events(&world, "poison", "Undecodable"), 1);
-    // Whoever overwrites what is told is corrected.
+    // An overwritten condition is corrected.
     world.edit(&key, |policy| {
         policy["status"] = json!({ "conditions": [{
             "type": "Compliant", "status": "True", "reason": "Fresh", "message": "m", "lastTransitionTime": "2026-03-02T10:00:00Z",
@@ -292,7 +292,7 @@ async fn i8_a_status_that_is_not_understood_is_lost_in_part_and_the_policy_goes_
         world.run_for(minutes(25)).await;
         assert!(world.is("roraima", "Ready", "True", "Reconciled") && world.is("acre", "Compliant", "True", "Fresh"));
         assert_eq!(events(&world, "roraima", "StatusLost"), 1, "{what}");
-        // A status with which nothing was wrong is nobody's news.
+        // A status with which nothing was wrong is no Event.
         assert_eq!(events(&world, "acre", "StatusLost"), 0);
     }
 }

@@ -45,7 +45,7 @@ fn scheme(protocol: Protocol) -> &'static str {
     }
 }
 
-/// A cluster that nobody can reach but through a proxy.
+/// A cluster that can be reached only through a proxy.
 fn hidden(world: &World, host: &str) -> Value {
     json!({
         "server": format!("https://{host}"), "tls-server-name": "127.0.0.1", "certificate-authority": world.pki("ca.crt"),
@@ -369,7 +369,7 @@ fn operator(world: &World) {
         log.contains(&format!("socks5://{}", proxy.address)) && !log.contains("radar:word"),
         "{log}"
     );
-    // A kubeconfig that is broken is told, and nothing else is tried instead.
+    // A broken kubeconfig is an error, without a fallback to the pod's account.
     case = case.with_text("kind: Pod");
     let (code, said) = case.operator_with(&["self-test"]);
     assert!(code == 1 && said.contains("kind is \"Pod\""), "{said}");

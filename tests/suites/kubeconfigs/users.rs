@@ -1,4 +1,4 @@
-//! Who asks: tokens, certificates, credential plugins, and acting as somebody else.
+//! Users of kubeconfigs: tokens, certificates, credential plugins, impersonation.
 
 use std::{os::unix::fs::PermissionsExt, path::Path};
 
@@ -214,7 +214,7 @@ fn plugin_once(world: &World) {
     let path = format!("{}:/usr/bin:/bin", case.folder.join("bin").display());
     let case = case.with(&kubeconfig(&world.cluster(), &user)).set("PATH", path);
     case.works(OF_DEFAULT);
-    // Refused credentials are not asked for again: whoever asked can ask again.
+    // Refused credentials are not requested again: the user can run the command again.
     let case = world.case("exec-refused");
     plugin(&case, VERSION, &json!({ "token": "wrong" }));
     let case = case.with(&kubeconfig(
@@ -284,7 +284,7 @@ fn plugin_fails(world: &World) {
     let user = json!({ "exec": exec(Path::new("bin/login")) });
     case.with(&kubeconfig(&world.cluster(), &user))
         .fails(&["client.authentication.k8s.io/v1beta1", "update the plugin"]);
-    // Who has a certificate needs no plugin.
+    // A client certificate needs no plugin.
     let mut user = json!({ "client-certificate": world.pki("admin.crt"), "client-key": world.pki("admin.key") });
     user["exec"] = exec(Path::new("radar-login-that-nobody-has"));
     world

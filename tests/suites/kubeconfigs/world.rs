@@ -230,7 +230,7 @@ impl Case<'_> {
         }
     }
 
-    /// Another sub-command of the plugin: exit code, and what it said.
+    /// Runs another subcommand of the plugin; returns exit code and output.
     pub fn plugin_with(&self, arguments: &[&str]) -> (i32, String) {
         let output = self.command(&self.world.plugin, arguments).output().unwrap();
         let said = [&output.stdout[..], &output.stderr[..]].concat();
@@ -240,7 +240,7 @@ impl Case<'_> {
         )
     }
 
-    /// The operator with these arguments: exit code, and what it said.
+    /// Runs the operator with these arguments; returns exit code and output.
     pub fn operator_with(&self, arguments: &[&str]) -> (i32, String) {
         let output = self.command(&self.world.operator, arguments).output().unwrap();
         let said = [&output.stdout[..], &output.stderr[..]].concat();
@@ -265,7 +265,7 @@ impl Case<'_> {
         }
     }
 
-    /// Both fail, and the plugin says all of `words`.
+    /// Both fail, and the plugin's error contains all of `words`.
     #[track_caller]
     pub fn fails(&self, words: &[&str]) {
         let kubectl = self.kubectl();
@@ -279,7 +279,7 @@ impl Case<'_> {
         self.plugin_fails(words);
     }
 
-    /// The plugin fails and says all of `words`.
+    /// The plugin fails, and its error contains all of `words`.
     #[track_caller]
     pub fn plugin_fails(&self, words: &[&str]) {
         let plugin = self.plugin();

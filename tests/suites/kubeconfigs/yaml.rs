@@ -1,4 +1,4 @@
-//! What a file says: the same for `explain` as for kubectl and the API server.
+//! The same file has the same meaning for `explain`, kubectl and the API server.
 
 use std::collections::BTreeMap;
 

@@ -74,7 +74,7 @@ fn without_pod(job: &Job, now: Timestamp) -> Option<Without> {
     (record.halt.is_none() && !has_pods && is_due).then_some(Without::NotCreated)
 }
 
-/// What the Job controller said last when it could not create the pod; none where it said nothing, or Events may not be read.
+/// The last warning of the Job controller; `None` without one, or without permission to read Events.
 async fn words(scope: Scope<'_>, job: &Job) -> Option<String> {
     let namespace = job.metadata.namespace.as_deref()?;
     let api: Api<Event> = Api::namespaced(scope.cluster.client.clone(), namespace);

@@ -1,4 +1,4 @@
-//! Who judges what was rendered.
+//! The judges of rendered objects: kubectl, typed decoding and the API server.
 
 use futures::{StreamExt, stream};
 use k8s_openapi::{

@@ -174,7 +174,7 @@ struct Refusal {
 }
 
 impl Refusal {
-    /// As the schema says it: `- at '/a/b': missing property 'c'`.
+    /// A refusal of the schema: `- at '/a/b': missing property 'c'`.
     fn of_schema(line: &str) -> Self {
         let (place, why) = line
             .strip_prefix("- at '")
@@ -194,7 +194,7 @@ impl Refusal {
         }
     }
 
-    /// As the chart says it: `- a.b: c is refused: …`.
+    /// A refusal of the chart's checks: `- a.b: c is refused: …`.
     fn of_chart(line: &str) -> Self {
         let (value, _) = line.strip_prefix("- ").and_then(|rest| rest.split_once(": ")).unwrap();
         let about = value.split('.').map(str::to_owned).collect();
